@@ -1,0 +1,1 @@
+"""Images, captions, labels: from sources to a manifest, and the drawn scenes of the default study."""
