@@ -13,9 +13,7 @@ def drawn():
 
 def test_same_arguments_give_the_same_scene_and_other_arguments_another():
     first, again = scenes.scene(7, seed=3), scenes.scene(7, seed=3)
-    assert np.array_equal(first.image, again.image) and np.array_equal(
-        first.mask, again.mask
-    )
+    assert np.array_equal(first.image, again.image) and np.array_equal(first.mask, again.mask)
     assert first.caption == again.caption
     assert not np.array_equal(first.image, scenes.scene(8, seed=3).image)
     assert not np.array_equal(first.image, scenes.scene(7, seed=4).image)
@@ -57,10 +55,7 @@ def test_captions_read_like_english():
     assert scenes.caption(drawing, scenes.CONSTRAINTS) == full
     assert scenes.caption(drawing, ()) == "a star"
     assert scenes.caption(drawing, ("colour", "vertical")) == "a red star at the top"
-    assert (
-        scenes.caption(drawing, ("horizontal", "background"))
-        == "a star on the right on a beige background"
-    )
+    assert scenes.caption(drawing, ("horizontal", "background")) == "a star on the right on a beige background"
 
 
 def test_constraints_count_what_the_caption_says(drawn):
@@ -70,19 +65,11 @@ def test_constraints_count_what_the_caption_says(drawn):
             "colour": any(f" {word} " in s.caption for word in scenes.COLOURS),
             "texture": any(f" {word} " in s.caption for word in scenes.TEXTURES),
             "tilt": any(phrase in s.caption for phrase in scenes.TILTS),
-            "background": any(
-                f"on a {word} " in s.caption for word in scenes.BACKGROUNDS
-            ),
-            "pattern": any(
-                f"{word} background" in s.caption for word in scenes.PATTERNS
-            ),
+            "background": any(f"on a {word} " in s.caption for word in scenes.BACKGROUNDS),
+            "pattern": any(f"{word} background" in s.caption for word in scenes.PATTERNS),
         }
-        place = s.caption.replace("tilted to the left", "").replace(
-            "tilted to the right", ""
-        )
-        said["horizontal"] = any(
-            f" {word}" in place for word in scenes.HORIZONTAL_PLACES
-        )
+        place = s.caption.replace("tilted to the left", "").replace("tilted to the right", "")
+        said["horizontal"] = any(f" {word}" in place for word in scenes.HORIZONTAL_PLACES)
         said["vertical"] = any(f" {word}" in place for word in scenes.VERTICAL_PLACES)
         assert sum(said.values()) == s.constraints, s.caption
 
@@ -95,11 +82,7 @@ def test_captions_stay_inside_the_vocabulary(drawn):
 def test_object_has_its_colour_and_surroundings_theirs(drawn):
     colours = np.array(list(scenes.COLOURS.values()), float)
     grounds = np.array(list(scenes.BACKGROUNDS.values()), float)
-    solid = [
-        s
-        for s in drawn
-        if scenes.TEXTURES[s.texture_index] == "solid" and s.mask.max() == 1
-    ][:400]
+    solid = [s for s in drawn if scenes.TEXTURES[s.texture_index] == "solid" and s.mask.max() == 1][:400]
     for s in solid:
         inside = s.image[s.mask == 1].mean(0)
         assert np.abs(colours - inside).sum(1).argmin() == s.colour_index

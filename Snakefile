@@ -1,0 +1,18 @@
+# The study, top to bottom, in the order of the data.
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RESULTS}/data/manifest.parquet",

@@ -1,0 +1,48 @@
+"""How captions are scored, and the guidance scale of each score."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from genview.config.base import Block
+
+Scale = Annotated[float, Field(ge=1, le=50)]
+
+
+class Guidance(Block):
+    """From caption to rubric score to guidance scale."""
+
+    strategy: Literal["adaptive", "constant", "random"] = "adaptive"
+    constant: Scale = 10.0
+    scales: tuple[Scale, Scale, Scale, Scale] = (8.0, 6.0, 4.0, 2.0)
+    """Guidance scale of the scores 1, 2, 3 and 4."""
+    default_scale: Scale = 6.0
+    """For captions that could not be scored; flagged in the tables and counted in the report."""
+    backend: Literal["lexical", "language_model", "vision_language_model", "server"] = "lexical"
+    """``lexical``: a transparent count. The models: transformers. ``server``: any OpenAI-compatible server."""
+    procedure: Literal["choice", "generate"] = "choice"
+    """``choice``: probabilities of 1..4 at the answer's place, one forward pass. ``generate``: the published loop."""
+    model: str | None = None
+    """Hub id or local directory of the model, or the name that the server knows."""
+    revision: str | None = None
+    trust_remote_code: bool = False
+    server: str | None = None
+    """Base address of the server, such as ``http://localhost:8000/v1``."""
+    api_key_variable: str = "OPENAI_API_KEY"
+    """Environment variable that holds the server's key, if it wants one."""
+    batch_size: int = Field(64, ge=1)
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    attempts: int = Field(5, ge=1, le=20)
+    """``generate`` and ``server``: how often a caption is tried."""
+    explain: bool = False
+    """``generate``: also ask why, and keep the answer."""
+    given: str | None = None
+    """A CSV in the published form (``guidance_scale.csv``: image, prompt, guidance_scale) in place of the stage."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Guidance":
+        if self.backend != "lexical" and not self.model and not self.given:
+            raise ValueError(f"backend {self.backend!r} needs a model")
+        if self.backend == "server" and not self.server and not self.given:
+            raise ValueError("backend 'server' needs the server's address")
+        return self

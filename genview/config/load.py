@@ -1,0 +1,93 @@
+"""From YAML to a study, with errors that name the key, the value, what is allowed and the nearest name."""
+
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from genview.config.study import Study, merged
+from genview.errors import GenviewError
+
+
+def _blocks(annotation: Any) -> list[type[BaseModel]]:
+    """The configuration blocks that an annotation may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+        return [block for part in typing.get_args(annotation) for block in _blocks(part)]
+    return []
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """The keys allowed where an unknown key was found."""
+    block: type[BaseModel] = Study
+    steps = list(location[:-1])
+    while steps:
+        annotation = block.model_fields[steps.pop(0)].annotation
+        if typing.get_origin(annotation) is dict and steps:
+            steps.pop(0)
+            annotation = typing.get_args(annotation)[1]
+        inner = _blocks(annotation)
+        if not inner:
+            return []
+        block = inner[0]
+    return list(block.model_fields)
+
+
+def _explain(error: dict[str, Any]) -> str:
+    location = tuple(part for part in error["loc"] if part != "[key]")
+    path = ".".join(str(part) for part in location) or "configuration"
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(location)
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(known)}"
+        return f"{path}: unknown key{hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    shown = error.get("input")
+    if isinstance(shown, (str, int, float, bool)) or shown is None:
+        return f"{path}: {message} (got {shown!r})"
+    return f"{path}: {message}"
+
+
+def parse(values: dict[str, Any], origin: str = "configuration") -> Study:
+    """Check a configuration.
+
+    Raises:
+        GenviewError: lists every problem: unknown keys with the nearest name, values out of range, names that refer to nothing.
+    """
+    try:
+        return Study.model_validate(values)
+    except ValidationError as error:
+        problems = [_explain(item) for item in error.errors(include_url=False)]
+        raise GenviewError(
+            f"{origin} has {len(problems)} problem(s):\n" + "\n".join(f"  - {p}" for p in problems)
+        ) from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read one configuration file.
+
+    Raises:
+        GenviewError: the file is missing or is not a mapping in YAML.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise GenviewError(f"{path}: no such configuration file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise GenviewError(f"{path}: not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise GenviewError(f"{path}: a configuration is a mapping of keys to values")
+    return values
+
+
+def load(*paths: str | Path) -> Study:
+    """Read configuration files, later ones over earlier ones, and check the result."""
+    values: dict[str, Any] = {}
+    for path in paths:
+        values = merged(values, read_yaml(path))
+    return parse(values, origin=", ".join(str(path) for path in paths))

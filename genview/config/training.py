@@ -1,0 +1,156 @@
+"""A training run: data, augmentation, model, losses, optimiser, schedule, checkpoints."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from genview.config.base import Block, Share
+
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class Augmentation(Block):
+    """What happens to each view on its own (GenView++'s defaults)."""
+
+    image_size: int = Field(224, ge=16)
+    minimum_area: Annotated[float, Field(gt=0, le=1)] = 0.08
+    """Smallest area of the random resized crop, as a share of the image; 0.5 is the published weak augmentation."""
+    flip: Share = 0.5
+    jitter: Share = 0.8
+    jitter_strength: tuple[NonNegative, NonNegative, NonNegative, Annotated[float, Field(ge=0, le=0.5)]] = (
+        0.4,
+        0.4,
+        0.4,
+        0.1,
+    )
+    """Brightness, contrast, saturation, hue."""
+    grey: Share = 0.2
+    blur: Share = 0.5
+    resample: Share = 0.05
+    """Probability of going down to ``resample_sizes`` and up again, which hides the generator's resolution."""
+    resample_sizes: tuple[int, ...] = (64, 128)
+    resample_to: int = 256
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    """Normalisation; null: the model's own."""
+
+
+class RunData(Block):
+    """Which views a sample consists of."""
+
+    views: dict[str, Share] = {}
+    """View set -> probability that the sample takes its view from it (GenView's alpha); otherwise an original."""
+    include_original: bool = True
+    """The original is one of the views."""
+    choose: int | None = Field(None, ge=1)
+    """Take so many of the view sets at random for each sample; null: all of them."""
+    always: tuple[str, ...] = ()
+    """With ``choose``: these view sets are always taken, the others are drawn."""
+    crops: int = Field(1, ge=1, le=16)
+    """Augmented crops per image."""
+    minimum_views: int = Field(2, ge=1)
+    """Views per sample at least: originals are repeated, augmented anew, to reach it."""
+    missing: Literal["original", "refuse"] = "original"
+    """Where a generated view is missing: use the original (counted and reported), or stop."""
+    workers: int = Field(0, ge=0)
+    """Loader processes per training process; 0: load in the training process."""
+    augmentation: Augmentation = Augmentation()
+
+
+class RunModel(Block):
+    """The encoder that is trained."""
+
+    architecture: str = "small"
+    """``small``, ``base``, ``base_p32``, ``large`` (the study's), ``tiny`` (the default study's), or a path to an
+    open_clip model configuration (JSON)."""
+    projector: tuple[int, ...] = (4096, 4096, 256)
+    """Widths of the SSL head; BatchNorm per view, synchronised over processes."""
+    text_projection: Literal["linear", "mlp"] = "linear"
+    initial_logit_scale: float = 2.6592600369327783
+    """Logarithm of the initial scale of the image-text logits (ln(1 / 0.07))."""
+    freeze_patch_embedding: bool = False
+
+
+class Coefficients(Block):
+    """Weights of the four loss terms."""
+
+    image_image: NonNegative = 1.0
+    image_image_quality: NonNegative = 0.0
+    image_text: NonNegative = 1.0
+    image_text_quality: NonNegative = 0.0
+
+
+class Loss(Block):
+    """Multi-positive contrastive and image-text terms, plain and quality-weighted."""
+
+    early: Coefficients = Coefficients()
+    later: Coefficients = Coefficients(image_image_quality=1.0, image_text_quality=1.0)
+    switch_epoch: int | None = Field(None, ge=0)
+    """From this epoch on the ``later`` coefficients hold; null: always ``early``."""
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+    gamma_image_image: NonNegative = 2.0
+    gamma_image_text: NonNegative = 2.0
+    quality_scope: Literal["local", "global"] = "local"
+    """Softmax weights of GenView: normalised over the process's batch (as published) or over all processes."""
+    score_augmented: bool = True
+    """Quality of the augmented view, as published; false: of the view before colour augmentation."""
+
+
+class Optimizer(Block):
+    """AdamW with the published scaling, or LARS for the convolutional SSL recipes."""
+
+    name: Literal["adamw", "lars", "sgd"] = "adamw"
+    base_learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """Scaled by views x global batch / 256 (x crops / 2 where crops > 1)."""
+    scale_learning_rate: bool = True
+    betas: tuple[Share, Share] = (0.9, 0.98)
+    momentum: Share = 0.9
+    weight_decay: NonNegative = 0.1
+    """Not on biases, norms, embeddings or the logit scale."""
+    warmup_epochs: NonNegative = 2.0
+    minimum_learning_rate: NonNegative = 0.0
+    gradient_clip: NonNegative | None = None
+    """Largest gradient norm."""
+
+
+class Checkpoints(Block):
+    """What is kept, and when."""
+
+    every_steps: int = Field(1000, ge=1)
+    keep: int = Field(2, ge=1)
+    """Newest checkpoints that are kept."""
+    keep_epochs: tuple[int, ...] = ()
+    """Epochs whose checkpoint is kept for good."""
+
+
+class Run(Block):
+    """One pretraining run."""
+
+    method: Literal["genviewpp", "simclr"] = "genviewpp"
+    seed: int = 0
+    epochs: int = Field(25, ge=1)
+    batch_size: int = Field(64, ge=2)
+    """Samples per process and step; a sample has several views."""
+    accumulate: int = Field(1, ge=1)
+    """Steps whose gradients are summed; each part is contrasted within itself."""
+    cached_chunk: int | None = Field(None, ge=1)
+    """Samples per chunk of gradient caching: the contrast covers the whole batch, memory only a chunk."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    compile: bool = False
+    activation_checkpointing: bool = False
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of an exponential moving average of the weights; null: none."""
+    processes: int = Field(1, ge=1)
+    """Processes (GPUs) per node."""
+    nodes: int = Field(1, ge=1)
+    data: RunData = RunData()
+    model: RunModel = RunModel()
+    loss: Loss = Loss()
+    optimizer: Optimizer = Optimizer()
+    checkpoints: Checkpoints = Checkpoints()
+
+    @model_validator(mode="after")
+    def _accumulation(self) -> "Run":
+        if self.cached_chunk and self.accumulate > 1:
+            raise ValueError("cached_chunk and accumulate > 1 exclude each other")
+        return self

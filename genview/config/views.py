@@ -1,0 +1,42 @@
+"""The sets of generated views."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from genview.config.base import Block, Sha256
+from genview.config.foreground import Level
+from genview.config.guidance import Scale
+
+
+class ViewSet(Block):
+    """One set of views: a mode, its conditions, and how the images are made and kept."""
+
+    mode: Literal["img", "txt", "imgtxt"]
+    """``img``: Stable unCLIP, empty prompt. ``txt``: Stable Diffusion. ``imgtxt``: Stable unCLIP with the caption."""
+    noise_level: Literal["table", "random"] | Level = "table"
+    """``table``: from conditions.parquet; a number: this level for all; ``random``: seeded per key. No part in txt."""
+    guidance_scale: Literal["table", "random"] | Scale | None = None
+    """As above; null: 10 in img mode, the table's in the others (GenView++'s settings)."""
+    model: str | None = None
+    """Pipeline directory, hub id or shipped model; null: small/unclip, or small/text2image in txt mode."""
+    revision: str | None = None
+    variant: str | None = None
+    """diffusers' weight variant, such as ``fp16``."""
+    sha256: Sha256 | None = None
+    """Expected SHA-256 of the UNet's weights file."""
+    scheduler: str | None = None
+    """A diffusers scheduler class (``DPMSolverMultistepScheduler``, ``DDIMScheduler``, ...); null: the pipeline's own."""
+    steps: int = Field(20, ge=1, le=1000)
+    samples: int = Field(1, ge=1, le=100)
+    """Images per original."""
+    image_size: int | None = Field(None, ge=8)
+    """Size that is generated, in pixels; null: the model's own."""
+    save_size: int | None = Field(None, ge=8)
+    """Size that is saved, in pixels; null: as generated."""
+    jpeg_quality: int = Field(95, ge=1, le=100)
+    batch_size: int = Field(32, ge=1)
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    compile: bool = False
+    """torch.compile of the UNet and the decoder, with padded fixed shapes."""
+    attention_slicing: bool = False

@@ -1,0 +1,81 @@
+"""What an artifact was made from: digests of parameters, files and code.
+
+A stage's code is the import closure of its module inside the package. It is found by reading the source, without
+importing anything, so that the workflow can list it in a second on a machine without torch.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent
+
+
+def digest(value: Any) -> str:
+    """SHA-256, first 16 hexadecimal digits, of any value that JSON can hold (keys sorted)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in full."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _module_file(module: str) -> Path | None:
+    base = PACKAGE.parent.joinpath(*module.split("."))
+    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """The modules of the package that one module names in its import statements."""
+    path = _module_file(module)
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(name for name in found if name.split(".")[0] == PACKAGE.name and _module_file(name))
+
+
+@cache
+def sources(*modules: str) -> tuple[str, ...]:
+    """Paths of all files of the package that importing ``modules`` would run, sorted.
+
+    Raises:
+        ModuleNotFoundError: a module is not part of the package.
+    """
+    pending, closure = list(modules), set()
+    while pending:
+        module = pending.pop()
+        if module in closure:
+            continue
+        if _module_file(module) is None:
+            raise ModuleNotFoundError(f"{module} is not a module of {PACKAGE.name}")
+        closure.add(module)
+        parents = [module.rsplit(".", level)[0] for level in range(1, module.count(".") + 1)]
+        pending.extend(parents)
+        pending.extend(_imports(module))
+    return tuple(sorted(str(_module_file(module)) for module in closure))
+
+
+def code_digest(*modules: str) -> str:
+    """Digest of the code that ``modules`` run: the bytes of their import closure inside the package."""
+    entries = [(Path(path).relative_to(PACKAGE).as_posix(), file_sha256(path)) for path in sources(*modules)]
+    return digest(entries)
+
+
+def combined_file_digest(paths: Iterable[str | Path]) -> str:
+    """Digest of several files' contents, in the order given; names and times play no part."""
+    return digest([file_sha256(path) for path in paths])

@@ -1,0 +1,218 @@
+"""Every table of a study: its columns, their types, units and nullability, in one place.
+
+Tables are Parquet. Each file carries metadata under the key ``genview``: stage, study, package version, digest of the
+parameters that made it and, where the stage has code of its own, the digest of that code.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genview import __version__, atomic
+from genview.errors import GenviewError
+
+METADATA_KEY = b"genview"
+
+
+def _schema(*columns: tuple[str, pa.DataType, bool, str]) -> pa.Schema:
+    """Columns as (name, type, nullable, meaning)."""
+    return pa.schema(
+        [pa.field(name, kind, nullable=nullable, metadata={"meaning": text}) for name, kind, nullable, text in columns]
+    )
+
+
+MANIFEST = _schema(
+    ("key", pa.string(), False, "unique stable name of the image"),
+    ("path", pa.string(), False, "file that holds the bytes: an image, or an uncompressed tar"),
+    ("offset", pa.int64(), False, "first byte of the image in that file"),
+    ("length", pa.int64(), False, "number of bytes"),
+    ("caption", pa.string(), True, "the caption; null where there is none"),
+    ("label", pa.string(), True, "class name; null where there is none"),
+    ("width", pa.int32(), False, "pixels, after EXIF orientation"),
+    ("height", pa.int32(), False, "pixels, after EXIF orientation"),
+    ("shard", pa.int32(), False, "0-based shard of the key"),
+    ("sha256", pa.string(), False, "digest of the image's bytes"),
+    ("foreground_share", pa.float32(), True, "true share of foreground where the source knows it, in [0, 1]"),
+    (
+        "attributes",
+        pa.string(),
+        True,
+        "JSON: what else the source knows (drawn scenes: colour, constraints, ...)",
+    ),
+)
+
+REJECTED = _schema(
+    ("key", pa.string(), True, "key, where one could be formed"),
+    ("source", pa.string(), False, "file, row or member that was refused"),
+    ("reason", pa.string(), False, "why"),
+    (
+        "kind",
+        pa.string(),
+        False,
+        "unreadable | invalid | duplicate | leaked: duplicates do not count as failures",
+    ),
+)
+
+SCORES = _schema(
+    ("key", pa.string(), False, "image"),
+    (
+        "scores",
+        pa.list_(pa.float16()),
+        False,
+        "projection of each of the T tokens on the component, row-major, raw",
+    ),
+    ("embedding", pa.list_(pa.float32()), False, "image embedding, projected, not L2-normalised"),
+)
+
+FOREGROUND_RATIO = _schema(
+    ("key", pa.string(), False, "image"),
+    ("ratio", pa.float32(), False, "foreground ratio: share of tokens above the threshold, in [0, 1]"),
+)
+
+NOISE_LEVEL = _schema(
+    ("key", pa.string(), False, "image"),
+    ("noise_level", pa.int32(), False, "index into the image-noising schedule, 0..999"),
+)
+
+GUIDANCE = _schema(
+    ("key", pa.string(), False, "image"),
+    (
+        "score",
+        pa.int32(),
+        True,
+        "visual constraints of the caption by the rubric, 1..4; null where scoring failed",
+    ),
+    (
+        "probabilities",
+        pa.list_(pa.float32(), 4),
+        True,
+        "probability of each score; null if the backend has none",
+    ),
+    ("expectation", pa.float32(), True, "expected score; null if the backend has no probabilities"),
+    ("explanation", pa.string(), True, "the backend's words, if asked for"),
+    ("raw_answer", pa.string(), True, "what the backend answered, where it could not be scored"),
+)
+
+GUIDANCE_SCALE = _schema(
+    ("key", pa.string(), False, "image"),
+    ("guidance_scale", pa.float32(), False, "classifier-free guidance scale"),
+    ("score", pa.int32(), True, "the score it came from, if any"),
+    (
+        "is_default",
+        pa.bool_(),
+        False,
+        "true where the caption could not be scored and the default scale stands",
+    ),
+)
+
+CONDITIONS = _schema(
+    ("key", pa.string(), False, "image"),
+    ("caption", pa.string(), True, "the caption"),
+    ("noise_level", pa.int32(), True, "null where no view needs it"),
+    ("guidance_scale", pa.float32(), True, "null where no view needs it"),
+    ("noise_level_from", pa.string(), False, "adaptive | constant | random | given | none"),
+    ("guidance_scale_from", pa.string(), False, "adaptive | constant | random | given | default | none"),
+)
+
+VIEWS = _schema(
+    ("key", pa.string(), False, "original image"),
+    ("sample", pa.int32(), False, "0-based number of the generated sample"),
+    ("offset", pa.int64(), False, "first byte of the JPEG in the shard's tar"),
+    ("length", pa.int64(), False, "number of bytes of the JPEG"),
+    ("noise_level", pa.int32(), True, "noise level used; null in txt mode"),
+    ("guidance_scale", pa.float32(), False, "guidance scale used"),
+    ("seed", pa.uint64(), False, "seed of the image's own generator"),
+)
+
+
+def write(table: pa.Table | Mapping[str, Sequence[Any]], schema: pa.Schema, path: str | Path, **metadata: str) -> None:
+    """Write a table, complete or not at all, after casting it to its schema.
+
+    Args:
+        table: columns by name, or an Arrow table; column order does not matter.
+        schema: one of the schemas of this module.
+        path: the Parquet file.
+        metadata: stage, study, digests; the package version is added.
+
+    Raises:
+        GenviewError: a column is missing or unknown, or a value does not fit its type or is null where it may not be.
+    """
+    names = table.column_names if isinstance(table, pa.Table) else list(table)
+    if set(names) != set(schema.names):
+        missing, unknown = set(schema.names) - set(names), set(names) - set(schema.names)
+        raise GenviewError(f"{path}: columns missing {sorted(missing)}, unknown {sorted(unknown)}")
+    plain = pa.schema([pa.field(field.name, field.type, field.nullable, field.metadata) for field in schema])
+    try:
+        if isinstance(table, pa.Table):
+            table = table.select(schema.names).cast(plain)
+        else:
+            table = pa.table({name: table[name] for name in schema.names}, schema=plain)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, TypeError) as error:
+        raise GenviewError(f"{path}: {error}") from error
+    for field in schema:
+        if not field.nullable and table.column(field.name).null_count:
+            row = table.column(field.name).is_null().to_pylist().index(True)
+            raise GenviewError(f"{path}: row {row}: column {field.name!r} may not be empty")
+    stamp = json.dumps({"version": __version__, **metadata}, sort_keys=True)
+    table = table.replace_schema_metadata({METADATA_KEY: stamp.encode()})
+    with atomic.writing(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+
+
+def read(path: str | Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table (or some of its columns) and check it against its schema.
+
+    Raises:
+        GenviewError: the file is missing, no Parquet, or its columns are not those of the schema.
+    """
+    try:
+        file = pq.ParquetFile(path)
+    except FileNotFoundError as error:
+        raise GenviewError(f"{path}: no such file") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise GenviewError(f"{path}: not a Parquet file: {error}") from error
+    with file:
+        found = {field.name: field.type for field in file.schema_arrow}
+        expected = {field.name: field.type for field in schema}
+        if found != expected:
+            different = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+            raise GenviewError(f"{path}: columns {different} are not as documented; made by another version?")
+        return file.read(columns=list(columns) if columns else None)
+
+
+def metadata(path: str | Path) -> dict[str, str]:
+    """The stamp of a table: version, stage, study, digests.
+
+    Raises:
+        GenviewError: the file is not one of our tables.
+    """
+    try:
+        stamp = (pq.read_schema(path).metadata or {}).get(METADATA_KEY)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise GenviewError(f"{path}: not a Parquet file: {error}") from error
+    if stamp is None:
+        raise GenviewError(f"{path}: has no genview metadata; it was not written by this package")
+    return json.loads(stamp)
+
+
+def read_shards(paths: Sequence[str | Path], schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read shards of one table, in order, after checking that the same parameters and code made them all.
+
+    Raises:
+        GenviewError: shards disagree in study, parameters or code.
+    """
+    stamps = {str(path): metadata(path) for path in paths}
+    first_path, first = next(iter(stamps.items()))
+    for path, stamp in stamps.items():
+        different = sorted(
+            name for name in first.keys() | stamp.keys() if name != "shard" and first.get(name) != stamp.get(name)
+        )
+        if different:
+            raise GenviewError(
+                f"{path} and {first_path} were not made alike ({', '.join(different)} differ); remake one"
+            )
+    return pa.concat_tables([read(path, schema, columns) for path in paths])

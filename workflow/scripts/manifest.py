@@ -1,0 +1,16 @@
+"""Rule ``manifest``: from a collection of images to the manifest."""
+
+from genview import stage
+from genview.config.dataset import Dataset
+from genview.data import ingest
+
+with stage.running(snakemake.log[0]):
+    settings = snakemake.params.settings
+    ingest.run(
+        Dataset.model_validate(settings["dataset"]),
+        seed=settings["seed"],
+        manifest=snakemake.output.manifest,
+        rejected=snakemake.output.rejected,
+        images=snakemake.output.images,
+        stamp=stage.stamp("manifest", settings["study"], settings, "genview.data.ingest"),
+    )
