@@ -1,11 +1,11 @@
 from pathlib import Path
 
 from genview import provenance
-from genview.config.load import parse
+from genview.config import load as configuration
 from genview.errors import GenviewError
 
 try:
-    STUDY = parse(config)
+    STUDY = configuration.parse(config)
 except GenviewError as error:
     raise WorkflowError(str(error)) from None
 
