@@ -12,7 +12,7 @@ class LocalDataset(Block):
 
     kind: Literal["image_folder", "own_labels", "scenes", "table"]
     """``image_folder``: ``train/<class>/`` and ``test/<class>/`` (or one of them, split by seed). ``own_labels``: the
-    study's own images and labels, split by seed. ``scenes``: fresh drawn scenes. ``table``: CSV (image, label, split)."""
+    study's own images and labels, split by seed. ``scenes``: fresh drawn scenes. ``table``: CSV: image, label, split."""
     path: str | None = None
     label: str = "class"
     """Scenes: ``class``, ``colour``, ``background`` or ``texture``."""

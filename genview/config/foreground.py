@@ -14,7 +14,7 @@ class Encoder(Block):
 
     library: Literal["open_clip", "timm"] = "open_clip"
     model: str = "small/clip"
-    """open_clip or timm architecture (``ViT-H-14``), a directory, ``hf-hub:...``, or a shipped model (``small/clip``)."""
+    """open_clip or timm architecture (``ViT-H-14``), a directory, ``hf-hub:...``, or a shipped one (``small/clip``)."""
     pretrained: str | None = None
     """Weights: a tag (``laion2b_s32b_b79k``), a file, or null for a directory that has its own; ``random`` for none."""
     revision: str | None = None

@@ -57,7 +57,7 @@ def parse(values: dict[str, Any], origin: str = "configuration") -> Study:
     """Check a configuration.
 
     Raises:
-        GenviewError: lists every problem: unknown keys with the nearest name, values out of range, names that refer to nothing.
+        GenviewError: lists every problem: unknown keys with the nearest name, values out of range, broken references.
     """
     try:
         return Study.model_validate(values)

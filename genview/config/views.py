@@ -26,7 +26,7 @@ class ViewSet(Block):
     sha256: Sha256 | None = None
     """Expected SHA-256 of the UNet's weights file."""
     scheduler: str | None = None
-    """A diffusers scheduler class (``DPMSolverMultistepScheduler``, ``DDIMScheduler``, ...); null: the pipeline's own."""
+    """A diffusers scheduler class (``DPMSolverMultistepScheduler``, ``DDIMScheduler``); null: the pipeline's own."""
     steps: int = Field(20, ge=1, le=1000)
     samples: int = Field(1, ge=1, le=100)
     """Images per original."""
