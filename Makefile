@@ -33,7 +33,7 @@ small_models: .venv/installed
 	$(BIN)/snakemake small_models
 
 lock:
-	$(BIN)/python -m pip freeze --exclude-editable | grep -v ' @ ' > requirements.lock
+	$(BIN)/python -m pip freeze --all --exclude-editable | grep -v -e ' @ ' -e '^pip==' > requirements.lock
 
 clean:
 	rm -rf results logs .snakemake
