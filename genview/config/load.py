@@ -60,7 +60,7 @@ def parse(values: dict[str, Any], origin: str = "configuration") -> Study:
         GenviewError: lists every problem: unknown keys with the nearest name, values out of range, broken references.
     """
     try:
-        return Study.model_validate(values)
+        return Study.model_validate(extended(values))
     except ValidationError as error:
         problems = [_explain(item) for item in error.errors(include_url=False)]
         raise GenviewError(
@@ -83,6 +83,15 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise GenviewError(f"{path}: a configuration is a mapping of keys to values")
     return values
+
+
+def extended(values: dict[str, Any]) -> dict[str, Any]:
+    """Values over those of the file that their key ``extends`` names, relative to the working directory."""
+    values = dict(values)
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    return merged(extended(read_yaml(base)), values)
 
 
 def load(*paths: str | Path) -> Study:

@@ -14,12 +14,24 @@ from genview.config.views import ViewSet
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with the values of ``over``, mapping by mapping."""
+    """``base`` with the values of ``over``, mapping by mapping; null removes a mapping of ``base``.
+
+    A run's choice of views replaces the inherited one as a whole: it is one decision, not several.
+    """
     result = dict(base)
     for key, value in over.items():
-        both_mappings = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = merged(result[key], value) if both_mappings and key != "views" else value
+        inherited = result.get(key)
+        if isinstance(inherited, dict) and value is None:
+            del result[key]
+        elif isinstance(inherited, dict) and isinstance(value, dict) and not _choice_of_views(key, inherited):
+            result[key] = merged(inherited, value)
+        else:
+            result[key] = value
     return result
+
+
+def _choice_of_views(key: str, inherited: dict[str, Any]) -> bool:
+    return key == "views" and not any(isinstance(value, dict) for value in inherited.values())
 
 
 class Study(Block):
