@@ -12,6 +12,12 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=6
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
+Level = Annotated[int, Field(ge=0, le=999)]
+"""A noise level: an index into the image-noising schedule."""
+
+Scale = Annotated[float, Field(ge=1, le=50)]
+"""A classifier-free guidance scale; 1 is no guidance."""
+
 
 class Block(BaseModel):
     """A part of the configuration: immutable, and strict about its keys."""

@@ -4,9 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from genview.config.base import Block, Sha256
-
-Level = Annotated[int, Field(ge=0, le=999)]
+from genview.config.base import Block, Level, Sha256
 
 
 class Encoder(Block):

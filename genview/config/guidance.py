@@ -1,12 +1,10 @@
 """How captions are scored, and the guidance scale of each score."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from genview.config.base import Block
-
-Scale = Annotated[float, Field(ge=1, le=50)]
+from genview.config.base import Block, Scale
 
 
 class Guidance(Block):

@@ -2,11 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from genview.config.base import Block, Sha256
-from genview.config.foreground import Level
-from genview.config.guidance import Scale
+from genview.config.base import Block, Level, Scale, Sha256
 
 
 class ViewSet(Block):
@@ -40,3 +38,18 @@ class ViewSet(Block):
     compile: bool = False
     """torch.compile of the UNet and the decoder, with padded fixed shapes."""
     attention_slicing: bool = False
+    """Attention in slices: less memory, slower."""
+    decode_batch_size: int | None = Field(None, ge=1)
+    """Images decoded at once, a divisor of ``batch_size``; null: the whole batch. Less memory on large images."""
+
+    @model_validator(mode="after")
+    def _decode_divides(self) -> "ViewSet":
+        if self.decode_batch_size and self.batch_size % self.decode_batch_size:
+            raise ValueError(f"decode_batch_size {self.decode_batch_size} does not divide batch_size {self.batch_size}")
+        return self
+
+    def guidance_source(self) -> Literal["table", "random"] | float:
+        """Where guidance scales come from: the table, chance, or this scale for all."""
+        if self.guidance_scale is not None:
+            return self.guidance_scale
+        return 10.0 if self.mode == "img" else "table"
