@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -289,7 +289,7 @@ def _step_radius(class_index: int, radius: float, missing: float) -> float:
     return float(np.clip(radius + missing / max(slope, 1e-3), 2.0, radii[-1]))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _share_table(class_index: int) -> tuple[np.ndarray, np.ndarray]:
     """Measured share of the centred upright object over its radius, both increasing."""
     columns, rows = _pixel_grid(_REFERENCE_SIZE)
@@ -306,7 +306,7 @@ def _share_table(class_index: int) -> tuple[np.ndarray, np.ndarray]:
     return shares[rising], radii[rising]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _pixel_grid(size: int) -> tuple[np.ndarray, np.ndarray]:
     axis = np.arange(size, dtype=np.float32) - (size - 1) / 2
     columns, rows = np.meshgrid(axis, axis)
