@@ -17,6 +17,9 @@ from genview.errors import GenviewError
 
 METADATA_KEY = b"genview"
 
+ROW_GROUP = 65_536
+"""Rows that are compressed together: a shard's rows are found and read without the rest of the table."""
+
 
 def _schema(*columns: tuple[str, pa.DataType, bool, str]) -> pa.Schema:
     """Columns as (name, type, nullable, meaning)."""
@@ -160,11 +163,16 @@ def write(table: pa.Table | Mapping[str, Sequence[Any]], schema: pa.Schema, path
     stamp = json.dumps({"version": __version__, **metadata}, sort_keys=True)
     table = table.replace_schema_metadata({METADATA_KEY: stamp.encode()})
     with atomic.writing(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+        pq.write_table(table, partial, compression="zstd", row_group_size=ROW_GROUP)
 
 
-def read(path: str | Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a table (or some of its columns) and check it against its schema.
+def read(
+    path: str | Path,
+    schema: pa.Schema,
+    columns: Sequence[str] | None = None,
+    filters: Sequence[tuple[str, str, Any]] | None = None,
+) -> pa.Table:
+    """Read a table (or some of its columns, or the rows that pass Arrow's filters) and check it against its schema.
 
     Raises:
         GenviewError: the file is missing, no Parquet, or its columns are not those of the schema.
@@ -181,7 +189,9 @@ def read(path: str | Path, schema: pa.Schema, columns: Sequence[str] | None = No
         if found != expected:
             different = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
             raise GenviewError(f"{path}: columns {different} are not as documented; made by another version?")
-        return file.read(columns=list(columns) if columns else None)
+        if filters is None:
+            return file.read(columns=list(columns) if columns else None)
+    return pq.read_table(path, columns=list(columns) if columns else None, filters=list(filters), partitioning=None)
 
 
 def metadata(path: str | Path) -> dict[str, str]:

@@ -1,0 +1,113 @@
+"""Keys: the stable unique name of each image, and the shard that a key belongs to."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genview.errors import GenviewError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+"""Image files, in any case."""
+
+MAXIMUM_PART_BYTES = 240
+"""Longest part of a key between slashes, in UTF-8 bytes: with an extension it must still fit a file name (255)."""
+
+_SHARD = re.compile(r"(\d+)-of-(\d+)")
+
+
+def key_of(path: str) -> str:
+    """Key of an image file: its path under the root, with forward slashes, without an image extension.
+
+    Other suffixes stay: ``1.2.JPG`` has the key ``1.2``, and ``1.2`` has the key ``1.2`` too.
+    """
+    lowered = path.lower()
+    for extension in EXTENSIONS:
+        if lowered.endswith(extension) and not lowered.endswith("/" + extension) and len(path) > len(extension):
+            return path[: -len(extension)]
+    return path
+
+
+def problem(key: str) -> str | None:
+    """What is wrong with a key, or None: it becomes a file's name, so nothing in it may lead out of a folder."""
+    if not key:
+        return "is empty"
+    if "\0" in key:
+        return "holds a NUL character"
+    if key.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[\\/]", key):
+        return "is an absolute path"
+    parts = key.split("/")
+    if ".." in parts or ".." in key.split("\\"):
+        return "holds '..'"
+    if "" in parts or "." in parts:
+        return "has an empty part or a part '.'"
+    try:
+        encoded = [part.encode() for part in parts]
+    except UnicodeEncodeError:
+        return "is not valid Unicode (a file name that is not UTF-8?)"
+    if max(map(len, encoded)) > MAXIMUM_PART_BYTES:
+        return f"has a part longer than {MAXIMUM_PART_BYTES} bytes"
+    return None
+
+
+def check_key(key: str, source: str = "") -> str:
+    """Return the key if it may name an image.
+
+    Raises:
+        GenviewError: the key is empty, absolute, not Unicode, too long, or holds ``..`` or a NUL; names the source.
+    """
+    wrong = problem(key)
+    if wrong:
+        raise GenviewError(f"{source + ': ' if source else ''}the key {key!r} {wrong}; rename the image")
+    return key
+
+
+def digests(keys: Sequence[str] | pa.ChunkedArray) -> np.ndarray:
+    """First 64 bits of each key's SHA-256, uint64 [n]: the order in which keys are dealt to shards."""
+    values = np.empty(len(keys), np.dtype(">u8"))
+    chunks = keys.chunks if isinstance(keys, pa.ChunkedArray) else [keys]
+    position = 0
+    for chunk in chunks:
+        for start in range(0, len(chunk), 65_536):
+            part = chunk[start : start + 65_536]
+            texts = part.to_pylist() if isinstance(part, pa.Array) else part
+            joined = b"".join(hashlib.sha256(text.encode()).digest()[:8] for text in texts)
+            values[position : position + len(texts)] = np.frombuffer(joined, ">u8")
+            position += len(texts)
+    return values.astype(np.uint64)
+
+
+def shard_of(keys: Sequence[str] | pa.ChunkedArray, shards: int) -> np.ndarray:
+    """Shard of each key, int32 [n] in [0, shards): a function of the set of keys and the number of shards alone.
+
+    Keys are ordered by their digest and cut into equal runs, so that sizes differ by one at most, each shard is a
+    random mixture of the collection, and a few added images move a few keys only, those next to a cut. With more
+    shards than keys some shards are empty.
+
+    Raises:
+        ValueError: ``shards`` is not positive.
+    """
+    if shards < 1:
+        raise ValueError("shards must be positive")
+    names = keys if isinstance(keys, pa.ChunkedArray) else pa.chunked_array([pa.array(keys, pa.string())])
+    # Ties of the digest, should they ever happen, are broken by the key, so that the order of the input plays no part.
+    columns = pa.table({"digest": digests(names), "key": names})
+    order = pc.sort_indices(columns, sort_keys=[("digest", "ascending"), ("key", "ascending")]).to_numpy()
+    result = np.empty(len(names), np.int32)
+    result[order] = np.arange(len(names), dtype=np.int64) * shards // max(len(names), 1)
+    return result
+
+
+def parse_shard(name: str) -> tuple[int, int]:
+    """Index and count of a shard's name: ``"1-of-4"`` is (1, 4).
+
+    Raises:
+        GenviewError: the name has another form, or the index is not below the count.
+    """
+    match = _SHARD.fullmatch(name)
+    if not match or int(match[1]) >= int(match[2]):
+        raise GenviewError(f"{name!r} names no shard; shards are named 0-of-4 to 3-of-4")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,46 @@
+"""The manifest: one row per image that is kept, ordered by shard and, within a shard, by key."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from genview import tables
+from genview.data import keys
+from genview.errors import GenviewError
+
+
+def read(path: str | Path, shard: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+    """The manifest, or one shard of it, or some of its columns.
+
+    Args:
+        path: ``manifest.parquet``.
+        shard: name such as ``"0-of-2"``; only its rows are read.
+        columns: names to read; default: all.
+
+    Raises:
+        GenviewError: no manifest, or it was made for another number of shards.
+    """
+    if shard is None:
+        return tables.read(path, tables.MANIFEST, columns)
+    index, count = keys.parse_shard(shard)
+    made_for = int(tables.metadata(path).get("shards", count))
+    if made_for != count:
+        raise GenviewError(f"{path}: made for {made_for} shards, but shard {shard} was asked for; ingest again")
+    return tables.read(path, tables.MANIFEST, columns, filters=[("shard", "==", index)])
+
+
+def shard_rows(path: str | Path, shard: str) -> pa.Table:
+    """All columns of one shard's rows, in order of their keys; no rows if the shard is empty."""
+    return read(path, shard)
+
+
+def assemble(rows: pa.Table, shards: int) -> pa.Table:
+    """Deal rows to shards and put them in the manifest's order.
+
+    Args:
+        rows: the manifest's columns but ``shard``; keys must be unique.
+        shards: number of shards.
+    """
+    rows = rows.append_column("shard", pa.array(keys.shard_of(rows["key"], shards), pa.int32()))
+    return rows.sort_by([("shard", "ascending"), ("key", "ascending")]).select(tables.MANIFEST.names)
