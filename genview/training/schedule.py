@@ -1,0 +1,34 @@
+"""Learning rate and loss coefficients as functions of the (fractional) epoch: a resumed run needs no state of them."""
+
+import math
+
+from genview.config.training import Coefficients, Loss
+
+
+def learning_rate(epoch: float, *, epochs: float, warmup_epochs: float, peak: float, minimum: float = 0.0) -> float:
+    """Linear warm-up from 0, then half a cosine down to ``minimum`` (MAE's schedule, as published by GenView++).
+
+    Args:
+        epoch: fractional epoch, from 0.
+        epochs: length of the run.
+        warmup_epochs: length of the warm-up.
+        peak: rate at its end.
+        minimum: rate at the end of the run.
+    """
+    if epoch < warmup_epochs:
+        return peak * epoch / warmup_epochs
+    progress = min((epoch - warmup_epochs) / max(epochs - warmup_epochs, 1e-12), 1.0)
+    return minimum + (peak - minimum) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def peak_learning_rate(base: float, *, images: int, crops: int, global_batch: int) -> float:
+    """Published scaling: base x images of a sample x crops / 2 x samples of a step / 256.
+
+    One crop per image halves the rate, as published: the rule is meant per pair of crops.
+    """
+    return base * images * (crops / 2) * (global_batch / 256)
+
+
+def coefficients(loss: Loss, epoch: int) -> Coefficients:
+    """The coefficients that hold in an epoch: ``later`` from the switch epoch on, whatever epoch a run resumed in."""
+    return loss.later if loss.switch_epoch is not None and epoch >= loss.switch_epoch else loss.early
