@@ -1,0 +1,178 @@
+"""Section: the principal direction of the tokens, its orientation, the masks and the foreground ratio."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from genview import tables
+from genview.report import drawing, pictures, wording
+from genview.report.blocks import Block, Card, Facts, Figure, Gallery, Note, Section, Table
+from genview.report.results import Results
+
+SAMPLE = 4000
+"""Images whose token scores are drawn; the page must open quickly whatever the study's size."""
+EXAMPLES = 10
+
+
+def section(results: Results) -> Section | None:
+    """Histogram with threshold, evidence for the orientation, masks over images, ratios, true share."""
+    folder = f"foreground/{results.encoder}"
+    ratios = results.table(f"{folder}/foreground_ratio.parquet", tables.FOREGROUND_RATIO)
+    component, record = results.pca(), results.json(f"{folder}/pca.json") or {}
+    batches = list(results.score_batches(SAMPLE))
+    if ratios is None and component is None:
+        return None
+    blocks: list[Block] = []
+    if component is not None:
+        threshold = float(np.ravel(component["threshold"])[0])
+        blocks.append(_facts(component, record, threshold))
+        if batches:
+            scores = np.concatenate([values for _, values in batches])
+            blocks.append(_histogram(scores, threshold))
+            blocks += _orientation(scores, record)
+    if ratios is not None and ratios.num_rows:
+        blocks.append(_ratios(ratios, results.configuration["noise_level"]["levels"]))
+        blocks += _truth(results, ratios)
+        if component is not None and batches:
+            blocks += _masks(results, ratios, threshold, record)
+    share = results.configuration["pca"]["foreground_share"]
+    lead = (
+        "The first principal component of the encoder's patch tokens separates foreground from background. "
+        f"One threshold for the whole study leaves {wording.percent(share, 0)} of the sampled tokens above it; "
+        "an image's foreground ratio is the share of its tokens that are above."
+    )
+    return Section("foreground", "Foreground", lead, blocks)
+
+
+def _facts(component: dict[str, np.ndarray], record: dict[str, Any], threshold: float) -> Facts:
+    items = [("token dimension", wording.count(component["component"].size)), ("threshold", f"{threshold:.3f}")]
+    explained = component.get("explained_variance_ratio", record.get("explained_variance_ratio"))
+    if explained is not None:
+        items.append(("explained variance", wording.percent(float(np.ravel(explained)[0]))))
+    items += [(name, wording.count(record[name])) for name in ("images", "tokens") if name in record]
+    return Facts(items)
+
+
+def _histogram(scores: np.ndarray, threshold: float) -> Figure:
+    low, high = np.quantile(scores, [0.001, 0.999])
+    counts, edges = np.histogram(scores, bins=80, range=(low, high), density=True)
+    centres = (edges[:-1] + edges[1:]) / 2
+    above = float((scores > threshold).mean())
+    with drawing.figure() as (figure, axes):
+        for side, colour in ((centres <= threshold, "muted"), (centres > threshold, "series-2")):
+            axes.bar(centres[side], counts[side], width=np.diff(edges)[0], color=drawing.colour(colour), linewidth=0)
+        axes.axvline(threshold, color=drawing.colour("ink"), linewidth=1)
+        axes.annotate(
+            " foreground", (threshold, 1), xycoords=("data", "axes fraction"), va="top", color=drawing.colour("ink")
+        )
+        axes.set(xlabel="projection of a token on the component", ylabel="density", title="Tokens and the threshold")
+        text = drawing.svg(figure, "token-histogram")
+    words = f"{wording.percent(above)} of the tokens of {wording.plural(len(scores), 'image')} are above the threshold."
+    return Figure("token-histogram", text, f"Histogram of token projections with a line at {threshold:.3f}.", words)
+
+
+def _shape(record: dict[str, Any], tokens: int) -> tuple[int, int]:
+    return pictures.grid_shape(tokens, *(record.get("grid") or (None, None)))
+
+
+def _orientation(scores: np.ndarray, record: dict[str, Any]) -> list[Block]:
+    evidence = record.get("orientation") or {}
+    mean = scores.mean(0).reshape(_shape(record, scores.shape[1]))
+    blocks: list[Block] = []
+    with drawing.figure(3.2, 2.7) as (figure, axes):
+        shown = axes.imshow(mean, cmap="cividis")
+        axes.grid(False)
+        axes.set(xticks=[], yticks=[], title="Mean projection by place")
+        figure.colorbar(shown, ax=axes, shrink=0.85)
+        text = drawing.svg(figure, "orientation")
+    border = np.ones(mean.shape, bool)
+    border[1:-1, 1:-1] = False
+    words = (
+        f"Tokens at the border project to {mean[border].mean():.2f} on average, the others to "
+        f"{mean[~border].mean() if (~border).any() else float('nan'):.2f}. Objects sit inside the frame more often than "
+        "at its border, so the larger values are foreground."
+    )
+    blocks.append(
+        Figure("orientation", text, "Map of the mean token projection by place in the image. " + words, words)
+    )
+    plain = {k: v for k, v in evidence.items() if isinstance(v, (str, int, float, bool))}
+    if plain:
+        rows = [[k.replace("_", " "), f"{v:.4g}" if type(v) is float else str(v)] for k, v in plain.items()]
+        blocks.append(Table("Evidence for the orientation", ["evidence", "value"], rows, numeric=[1]))
+    if evidence.get("weak"):
+        blocks.append(Note("The orientation rests on a weak margin. Look at the masks before you trust it.", True))
+    return blocks
+
+
+def _ratios(ratios: pa.Table, levels: list[int]) -> Figure:
+    values = ratios["ratio"].to_numpy()
+    bounds = np.linspace(0, 1, len(levels) + 1)
+    with drawing.figure() as (figure, axes):
+        counts, edges = np.histogram(values, bins=50, range=(0, 1))
+        which = np.clip(np.digitize((edges[:-1] + edges[1:]) / 2, bounds) - 1, 0, len(levels) - 1)
+        colours = drawing.levels(len(levels))
+        axes.bar(edges[:-1], counts, width=0.02, align="edge", color=[colours[i] for i in which], linewidth=0)
+        for bound in bounds[1:-1]:
+            axes.axvline(bound, color=drawing.colour("muted"), linewidth=0.8, linestyle=(0, (3, 3)))
+        axes.set(xlim=(0, 1), xlabel="foreground ratio", ylabel="images", title="Foreground ratio")
+        text = drawing.svg(figure, "foreground-ratio")
+    words = (
+        f"Mean {values.mean():.2f}, median {np.median(values):.2f}. "
+        "The dashed lines are the bounds of the noise levels; a darker bar is a higher level."
+    )
+    return Figure("foreground-ratio", text, f"Histogram of the foreground ratio of each image. {words}", words)
+
+
+def _truth(results: Results, ratios: pa.Table) -> list[Block]:
+    manifest = results.manifest(["key", "foreground_share"])
+    if manifest is None or manifest["foreground_share"].null_count == manifest.num_rows:
+        return []
+    joined = ratios.join(manifest, "key").drop_null()
+    truth, ratio = joined["foreground_share"].to_numpy(), joined["ratio"].to_numpy()
+    if len(truth) < 3 or truth.std() == 0 or ratio.std() == 0:
+        return []
+    correlation = float(np.corrcoef(truth, ratio)[0, 1])
+    shown = np.linspace(0, len(truth) - 1, min(500, len(truth))).astype(int)
+    with drawing.figure() as (figure, axes):
+        axes.plot([0, 1], [0, 1], color=drawing.colour("muted"), linewidth=1, linestyle=(0, (3, 3)))
+        axes.plot(truth[shown], ratio[shown], ".", markersize=3.5, color=drawing.colour("series-1"), alpha=0.6)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="true share of foreground", ylabel="foreground ratio")
+        axes.set_title("Measured against the truth")
+        text = drawing.svg(figure, "true-share")
+    words = (
+        f"Pearson correlation {correlation:.3f} over {wording.plural(len(truth), 'image')} whose share is known; "
+        f"mean absolute error {np.abs(truth - ratio).mean():.3f}. {len(shown)} of them are drawn."
+    )
+    return [Figure("true-share", text, f"Scatter of foreground ratio over true share. {words}", words)]
+
+
+def _masks(results: Results, ratios: pa.Table, threshold: float, record: dict[str, Any]) -> list[Block]:
+    order = np.argsort(ratios["ratio"].to_numpy(), kind="stable")
+    places = np.unique(np.linspace(0.03, 0.97, EXAMPLES) * (len(order) - 1)).astype(int)
+    rows = [ratios.slice(int(order[place]), 1).to_pylist()[0] for place in places]
+    keys = [row["key"] for row in rows]
+    originals, scores = results.originals(keys), results.scores_of(keys)
+    if not scores:
+        return []
+    low, high = np.quantile(np.concatenate(list(scores.values())), [0.02, 0.98])
+    known = results.rows("data/manifest.parquet", tables.MANIFEST, keys)
+    cards = []
+    for row in rows:
+        key, ratio = row["key"], row["ratio"]
+        if key not in scores or key not in originals:
+            continue
+        values = scores[key].reshape(_shape(record, len(scores[key])))
+        name, truth = known[key]["caption"] or key, known[key]["foreground_share"]
+        tiles = [
+            pictures.tile(originals[key], name, "image"),
+            pictures.tile(pictures.masked(originals[key], values > threshold), f"foreground of: {name}", "foreground"),
+            pictures.tile(pictures.heat(values, low, high), f"token projections of: {name}", "projection"),
+        ]
+        text = f"ratio {ratio:.2f}" + (f", true share {truth:.2f}" if truth is not None else "")
+        cards.append(Card(tiles, text=text))
+    caption = (
+        "Images from the least to the most foreground, at equal steps of the rank. Middle: tokens below the threshold "
+        "are greyed. Right: the projection itself, brighter is more foreground."
+    )
+    return [Gallery("Masks over images", [("", cards)], caption)]

@@ -1,0 +1,127 @@
+"""Section: configuration, versions, digests, and what each stage cost in seconds and bytes."""
+
+import csv
+import importlib.metadata
+import platform
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from genview import __version__, tables
+from genview.report import drawing, wording
+from genview.report.blocks import Block, Figure, Section, Source, Table
+from genview.report.results import Results
+
+LIBRARIES = ("torch", "torchvision", "open-clip-torch", "timm", "diffusers", "transformers", "accelerate",
+             "clip-benchmark", "numpy", "pyarrow", "snakemake")  # fmt: skip
+NOT_ARTIFACTS = ("logs", "costs", "figures", "report.html", "summary.csv", "configuration.json")
+
+
+def section(results: Results) -> Section:
+    """Costs, digests, versions and the effective configuration."""
+    blocks: list[Block] = [*_costs(results), *_digests(results), _versions()]
+    text = yaml.safe_dump(dict(results.configuration), sort_keys=False, allow_unicode=True)
+    blocks.append(Source("Effective configuration, defaults included", text))
+    lead = "What it took, and all that is needed to make it again."
+    return Section("origin", "Cost and provenance", lead, blocks)
+
+
+def _seconds(results: Results) -> dict[str, tuple[int, float, float]]:
+    """Jobs, seconds and largest memory (bytes) of each stage, from the workflow's benchmark files."""
+    costs: dict[str, tuple[int, float, float]] = {}
+    folder = results.folder / "costs"
+    for file in sorted(folder.rglob("*.tsv")):
+        stage = file.relative_to(folder).parts[0].removesuffix(".tsv")
+        with open(file, newline="", encoding="utf-8") as handle:
+            for row in csv.DictReader(handle, delimiter="\t"):
+                jobs, seconds, memory = costs.get(stage, (0, 0.0, 0.0))
+                costs[stage] = jobs + 1, seconds + _number(row.get("s")), max(memory, 1e6 * _number(row.get("max_rss")))
+    return costs
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _bytes(results: Results) -> dict[str, int]:
+    """Bytes that each folder of the study holds."""
+    sizes = {}
+    for entry in sorted(results.folder.iterdir()):
+        if entry.name not in NOT_ARTIFACTS and not entry.name.startswith("."):
+            files = [entry] if entry.is_file() else [file for file in entry.rglob("*") if file.is_file()]
+            sizes[entry.name] = sum(file.stat().st_size for file in files)
+    return sizes
+
+
+def _costs(results: Results) -> list[Block]:
+    blocks: list[Block] = []
+    costs = sorted(_seconds(results).items(), key=lambda item: -item[1][1])
+    if costs:
+        total = sum(seconds for _, (_, seconds, _) in costs)
+        rows = [
+            [stage, wording.count(jobs), wording.seconds(seconds), wording.percent(seconds / total, 0) if total else "–",
+             wording.size(memory) if memory else "–"]
+            for stage, (jobs, seconds, memory) in costs
+        ]  # fmt: skip
+        rows.append(["all", wording.count(sum(jobs for _, (jobs, _, _) in costs)), wording.seconds(total), "", ""])
+        columns = ["stage", "jobs", "time", "share", "largest memory"]
+        caption = "Wall-clock time of the jobs, added up; jobs that ran side by side count each."
+        blocks += [_cost_figure(costs), Table("Time per stage", columns, rows, caption, numeric=range(1, 5))]
+    sizes = _bytes(results)
+    if sizes:
+        rows = [[name, wording.size(number)] for name, number in sorted(sizes.items(), key=lambda item: -item[1])]
+        rows.append(["all", wording.size(sum(sizes.values()))])
+        blocks.append(Table("Bytes per folder", ["folder", "size"], rows, numeric=[1]))
+    return blocks
+
+
+def _cost_figure(costs: list[tuple[str, tuple[int, float, float]]]) -> Figure:
+    names, values = [name for name, _ in costs], [cost[1] for _, cost in costs]
+    with drawing.figure(4.4, 0.9 + 0.27 * len(names)) as (figure, axes):
+        bars = axes.barh(range(len(names)), values, color=drawing.colour("series-1"), height=0.62)
+        labels = [wording.seconds(value).replace("\u202f", " ") for value in values]
+        axes.bar_label(bars, labels, padding=3, color=drawing.colour("ink"), fontsize=8.5)
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.margins(x=0.18)
+        axes.grid(False, axis="y")
+        axes.set(xlabel="seconds", title="Time per stage")
+        text = drawing.svg(figure, "cost")
+    return Figure("cost", text, "Bars of the seconds per stage; the table has the numbers.", "")
+
+
+def _digests(results: Results) -> list[Block]:
+    rows = []
+    for file in sorted(results.folder.rglob("*.parquet")):
+        path = Path(file.relative_to(results.folder))
+        if _first_shard_or_whole(path):
+            try:
+                stamp = (pq.read_schema(file).metadata or {}).get(tables.METADATA_KEY)
+            except (pa.ArrowInvalid, OSError):
+                continue
+            if stamp:
+                stamp = tables.metadata(file)
+                rows.append([path.as_posix(), *(stamp.get(name, "–") for name in ("version", "parameters", "code"))])
+    columns = ["table", "version", "parameters", "code"]
+    caption = "Digests of what made each table; of sharded ones the first shard stands for all."
+    return [Table("Digests", columns, rows, caption)] if rows else []
+
+
+def _first_shard_or_whole(path: Path) -> bool:
+    start, _, rest = path.stem.partition("-of-")
+    return not (rest.isdigit() and start.isdigit()) or start == "0"
+
+
+def _versions() -> Table:
+    rows = [["genview", __version__], ["Python", platform.python_version()]]
+    for library in LIBRARIES:
+        try:
+            rows.append([library, importlib.metadata.version(library)])
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return Table("Versions", ["package", "version"], rows, "Where this report was made.")

@@ -1,0 +1,121 @@
+"""The artifacts of one study as the report reads them; what a study lacks is None or empty, never an error."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import safetensors.numpy
+from PIL import Image
+
+from genview import provenance, tables
+from genview.config.dataset import Dataset
+from genview.data import images, reader
+
+Configuration = Mapping[str, Any]
+
+
+def digest_order(keys: Iterable[str]) -> list[str]:
+    """Keys in the order of their digests: a choice of examples that nobody made."""
+    return sorted(keys, key=provenance.digest)
+
+
+class Results:
+    """A study's folder of results together with its effective configuration."""
+
+    def __init__(self, folder: str | Path, configuration: Configuration) -> None:
+        self.folder = Path(folder)
+        self.configuration = configuration
+        self.encoder = configuration["foreground"]["encoder"]
+        self._reader: reader.Reader | None = None
+
+    def json(self, path: str) -> dict[str, Any] | None:
+        """A JSON artifact."""
+        file = self.folder / path
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def lines(self, path: str) -> list[dict[str, Any]]:
+        """The objects of a file of JSON lines."""
+        file = self.folder / path
+        if not file.is_file():
+            return []
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+    def table(self, path: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table | None:
+        """A table, or some of its columns."""
+        file = self.folder / path
+        return tables.read(file, schema, columns) if file.is_file() else None
+
+    def manifest(self, columns: list[str]) -> pa.Table | None:
+        """Columns of the manifest."""
+        return self.table("data/manifest.parquet", tables.MANIFEST, columns)
+
+    def rows(self, path: str, schema: pa.Schema, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Some rows of a table with one row per key, by key."""
+        found = self.table(path, schema)
+        if found is None:
+            return {}
+        found = found.filter(pc.is_in(found["key"], pa.array(list(keys), pa.string())))
+        return {row["key"]: row for row in found.to_pylist()}
+
+    def originals(self, keys: Iterable[str]) -> dict[str, Image.Image]:
+        """Images of the study by key, upright RGB."""
+        rows = self.rows("data/manifest.parquet", tables.MANIFEST, keys)
+        if rows and self._reader is None:
+            dataset = Dataset.model_validate(self.configuration["dataset"])
+            self._reader = reader.Reader(reader.data_root(dataset, self.folder / "data/manifest.parquet"))
+        return {key: self._reader.image(row["path"], row["offset"], row["length"]) for key, row in rows.items()}
+
+    def score_shards(self) -> list[Path]:
+        """Files of the token scores, in order of their shard."""
+        files = (self.folder / "foreground" / self.encoder / "scores").glob("*-of-*.parquet")
+        return sorted(files, key=lambda file: int(file.name.split("-")[0]))
+
+    def score_batches(self, maximum: int) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Keys and token scores ``[n, T]`` float32, shard by shard, of at most ``maximum`` images in all."""
+        files = self.score_shards()
+        for file in files:
+            table = tables.read(file, tables.SCORES, ["key", "scores"]).slice(0, -(-maximum // len(files)))
+            if table.num_rows:
+                scores = table["scores"].combine_chunks()
+                values = scores.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+                yield table["key"].to_pylist(), values.reshape(table.num_rows, -1)
+
+    def scores_of(self, keys: Iterable[str]) -> dict[str, np.ndarray]:
+        """Token scores ``[T]`` of some images."""
+        wanted, found = pa.array(list(keys), pa.string()), {}
+        for file in self.score_shards():
+            table = tables.read(file, tables.SCORES, ["key", "scores"])
+            for row in table.filter(pc.is_in(table["key"], wanted)).to_pylist():
+                found[row["key"]] = np.asarray(row["scores"], np.float32)
+        return found
+
+    def pca(self) -> dict[str, np.ndarray] | None:
+        """Tensors of the principal component of the foreground encoder."""
+        file = self.folder / "foreground" / self.encoder / "pca.safetensors"
+        return safetensors.numpy.load_file(file) if file.is_file() else None
+
+    def view_index(self, view: str, columns: list[str] | None = None) -> pa.Table | None:
+        """The indexes of a view set's shards, one after another, with the shard's tar in the column ``tar``."""
+        parts = []
+        for file in sorted((self.folder / "views" / view).glob("*-of-*.parquet")):
+            table = tables.read(file, tables.VIEWS, columns)
+            name = file.with_suffix(".tar").name
+            parts.append(table.append_column("tar", pa.array([name] * table.num_rows, pa.string())))
+        return pa.concat_tables(parts) if parts else None
+
+    def views(self, view: str, keys: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+        """Generated views by key, each row of the index with its ``image``, in order of the sample."""
+        index = self.view_index(view)
+        if index is None:
+            return {}
+        index = index.filter(pc.is_in(index["key"], pa.array(list(keys), pa.string())))
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in sorted(index.to_pylist(), key=lambda row: (row["key"], row["sample"])):
+            with open(self.folder / "views" / view / row["tar"], "rb") as file:
+                file.seek(row["offset"])
+                found.setdefault(row["key"], []).append({**row, "image": images.decode(file.read(row["length"]))})
+        return found

@@ -1,0 +1,162 @@
+"""Sections: originals beside their generated views, sorted by level; and what the audit measured."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genview import tables
+from genview.report import drawing, pictures, wording
+from genview.report.blocks import Block, Card, Cell, Facts, Figure, Gallery, Note, Section, Table
+from genview.report.results import Results, digest_order
+
+MODES = {"img": "image", "txt": "caption", "imgtxt": "image and caption"}
+EXAMPLES = 3
+GROUPS = 8
+SAMPLES = 3
+
+
+def section(results: Results) -> Section | None:
+    """Originals beside their views in each mode, sorted by noise level and by guidance scale."""
+    sets = results.configuration["views"]
+    indexes = {name: results.view_index(name, ["key", "sample", "noise_level", "guidance_scale"]) for name in sets}
+    indexes = {name: index for name, index in indexes.items() if index is not None}
+    if not indexes:
+        return None
+    blocks: list[Block] = [
+        Facts([(f"views {name}", wording.count(index.num_rows)) for name, index in indexes.items()]),
+        _settings({name: sets[name] for name in indexes}),
+    ]
+    for name, index in indexes.items():
+        column = "guidance_scale" if sets[name]["mode"] == "txt" else "noise_level"
+        blocks.append(_gallery(results, name, sets[name]["mode"], index, column))
+        missing = _missing(results, index)
+        if missing:
+            text = (
+                f"View set {name}: {wording.plural(missing, 'image')} of the study {'has' if missing == 1 else 'have'}"
+            )
+            blocks.append(Note(f"{text} no view.", warning=True))
+    lead = (
+        f"{wording.plural(len(indexes), 'set')} of generated views. Each original stands beside what was made from it; "
+        "examples are the first by the digest of their key at each level."
+    )
+    return Section("views", "Generated views", lead, blocks)
+
+
+def _settings(sets: dict[str, dict[str, Any]]) -> Table:
+    keys = ("mode", "noise_level", "guidance_scale", "steps", "samples", "model", "scheduler")
+    rows = [
+        [name, *("default" if block[key] is None else str(block[key]) for key in keys)] for name, block in sets.items()
+    ]
+    return Table("View sets", ["set", *(key.replace("_", " ") for key in keys)], rows, numeric=[4, 5])
+
+
+def _missing(results: Results, index: pa.Table) -> int:
+    manifest = results.manifest(["key"])
+    return manifest.num_rows - pc.count_distinct(index["key"]).as_py() if manifest is not None else 0
+
+
+def _gallery(results: Results, name: str, mode: str, index: pa.Table, column: str) -> Gallery:
+    words = column.replace("_", " ")
+    levels = sorted(value for value in set(index[column].to_pylist()) if value is not None)
+    if len(levels) > GROUPS:
+        levels = [levels[round(i * (len(levels) - 1) / (GROUPS - 1))] for i in range(GROUPS)]
+    chosen = {}
+    for level in levels:
+        keys = pc.unique(index.filter(pc.equal(index[column], level))["key"]).slice(0, 5000).to_pylist()
+        chosen[level] = digest_order(keys)[:EXAMPLES]
+    wanted = [key for keys in chosen.values() for key in keys]
+    originals, views = results.originals(wanted), results.views(name, wanted)
+    rows = results.rows("data/manifest.parquet", tables.MANIFEST, wanted)
+    groups = []
+    for level, keys in chosen.items():
+        cards = []
+        for key in keys:
+            caption = rows[key]["caption"] or key
+            tiles = [pictures.tile(originals[key], f"original: {caption}", "original")]
+            for view in views.get(key, [])[:SAMPLES]:
+                label = _label(mode, view)
+                tiles.append(pictures.tile(view["image"], f"generated from {MODES[mode]}: {caption}", label))
+            cards.append(Card(tiles, text=caption))
+        groups.append((f"{words} {level:g}", cards))
+    return Gallery(f"{name}: from the {MODES[mode]}", groups, f"Sorted by {words}.")
+
+
+def _label(mode: str, view: dict[str, Any]) -> str:
+    parts = [] if view["noise_level"] is None else [f"noise {view['noise_level']}"]
+    return ", ".join([*parts, f"guidance {view['guidance_scale']:g}"])
+
+
+def audit(results: Results) -> Section | None:
+    """What the audit measured on each set of views, over all levels and by level."""
+    records = {name: results.json(f"views/{name}/quality.json") for name in results.configuration["views"]}
+    records = {name: record for name, record in records.items() if record}
+    if not records:
+        return None
+    overall = {
+        name: {_name(row): row for row in record["results"] if _level(row) is None} for name, record in records.items()
+    }
+    metrics = list(dict.fromkeys(metric for rows in overall.values() for metric in rows))
+    rows = [[name, *(_cell(overall[name].get(metric)) for metric in metrics)] for name in records]
+    blocks: list[Block] = [
+        Table(
+            "Audit over all levels",
+            ["set", *(wording.title(metric) for metric in metrics)],
+            rows,
+            "Small print: 95 % interval, where one was computed, and the number of images.",
+            numeric=range(1, len(metrics) + 1),
+        )
+    ]
+    for metric in metrics:
+        curves = {name: _by_level(record, metric) for name, record in records.items()}
+        curves = {name: curve for name, curve in curves.items() if len(curve) > 1}
+        if curves:
+            blocks.append(_level_figure(metric, curves))
+    lead = "How close the views stay to their originals, how much they differ from each other, and what they keep."
+    return Section("audit", "View audit", lead, blocks)
+
+
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['metric']} ({row['encoder']})" if row.get("encoder") else row["metric"]
+
+
+def _level(row: dict[str, Any]) -> tuple[str, float] | None:
+    for column in ("noise_level", "guidance_scale"):
+        if row.get(column) is not None:
+            return column, row[column]
+    return None
+
+
+def _cell(row: dict[str, Any] | None) -> Cell:
+    if row is None or row.get("value") is None:
+        return Cell("–")
+    notes = [wording.interval(row.get("low"), row.get("high"), share=False)]
+    notes.append(f"n = {wording.count(row['count'])}" if row.get("count") else "")
+    return Cell(f"{row['value']:.3f}", ", ".join(note for note in notes if note))
+
+
+def _by_level(record: dict[str, Any], metric: str) -> list[tuple[str, float, dict[str, Any]]]:
+    rows = [row for row in record["results"] if _name(row) == metric and _level(row) and row.get("value") is not None]
+    return sorted(((*_level(row), row) for row in rows), key=lambda item: item[:2])
+
+
+def _level_figure(metric: str, curves: dict[str, list[tuple[str, float, dict[str, Any]]]]) -> Figure:
+    axis = wording.listing(dict.fromkeys(curve[0][0].replace("_", " ") for curve in curves.values()))
+    name = "audit-" + "".join(c if c.isalnum() else "-" for c in metric)
+    with drawing.figure() as (figure, axes):
+        for index, (view, curve) in enumerate(curves.items()):
+            x, y = [level for _, level, _ in curve], [row["value"] for *_, row in curve]
+            axes.plot(x, y, label=view, markersize=5, **drawing.series(index))
+            bounds = [(row.get("low"), row.get("high")) for *_, row in curve]
+            if all(low is not None and high is not None for low, high in bounds):
+                low, high = np.array(bounds).T
+                axes.fill_between(x, low, high, color=drawing.series(index)["color"], alpha=0.15, linewidth=0)
+        axes.set(xlabel=axis, title=wording.title(metric).capitalize())
+        if len(curves) > 1:
+            axes.legend()
+        text = drawing.svg(figure, name)
+    words = "; ".join(
+        f"{view}: {curve[0][2]['value']:.2f} to {curve[-1][2]['value']:.2f}" for view, curve in curves.items()
+    )
+    return Figure(name, text, f"{wording.title(metric)} by {axis}. {words}.", f"By {axis}, lowest to highest: {words}.")

@@ -1,0 +1,65 @@
+"""Numbers as a reader wants them."""
+
+from collections.abc import Iterable
+
+
+def count(number: float) -> str:
+    """A whole number with thin spaces between thousands."""
+    return f"{round(number):,}".replace(",", "\u202f")
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 image``, ``2 images``; a noun in -y becomes -ies after a consonant."""
+    if number == 1:
+        return f"1 {noun}"
+    ending = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
+    return f"{count(number)} {ending}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share in [0, 1] as per cent."""
+    return f"{100 * share:.{digits}f}\u202f%"
+
+
+def interval(low: float | None, high: float | None, *, share: bool) -> str:
+    """A 95 % interval, or nothing where there is none."""
+    if low is None or high is None:
+        return ""
+    return f"{100 * low:.1f} to {100 * high:.1f}" if share else f"{low:.3f} to {high:.3f}"
+
+
+def seconds(value: float) -> str:
+    """A duration in the unit that suits it."""
+    if value < 90:
+        return f"{value:.1f}\u202fs"
+    if value < 5400:
+        return f"{value / 60:.1f}\u202fmin"
+    return f"{value / 3600:.1f}\u202fh"
+
+
+def size(number: float) -> str:
+    """Bytes in decimal units."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f}\u202f{unit}" if unit == "B" else f"{number:.1f}\u202f{unit}"
+        number /= 1000
+    return f"{number:.1f}\u202fTB"
+
+
+def listing(words: Iterable[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    words = list(words)
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1] if words else "none"
+
+
+def title(name: str) -> str:
+    """A name of a metric or stage in plain words: underscores become spaces."""
+    known = {
+        "top1": "top-1 accuracy",
+        "top5": "top-5 accuracy",
+        "knn_top1": "k-NN top-1",
+        "knn_top5": "k-NN top-5",
+        "mean_per_class": "mean per class",
+        "clip_cosine": "CLIP cosine",
+    }
+    return known.get(name, name.replace("_", " "))
