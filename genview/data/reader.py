@@ -29,10 +29,10 @@ def data_root(dataset: Dataset, manifest_path: str | Path) -> Path:
 
 
 class _Handle:
-    """An open file that closes when the last user lets go of it."""
+    """An open file that closes when the last user lets go of it; opening a pipe or a device does not wait."""
 
     def __init__(self, path: Path):
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
     def __del__(self):
         if hasattr(self, "descriptor"):
@@ -96,6 +96,14 @@ class Reader:
             raise GenviewError(f"{path}: cannot be read: {error.strerror}") from error
         return data
 
+    def decode(self, data: bytes) -> Image.Image:
+        """The upright RGB image of a file's bytes, within this reader's limit of pixels.
+
+        Raises:
+            GenviewError: the bytes cannot be decoded.
+        """
+        return images.decode(data, maximum_pixels=self._maximum_pixels)
+
     def image(self, path: str, offset: int = 0, length: int | None = None) -> Image.Image:
         """The upright RGB image of a reference.
 
@@ -104,7 +112,7 @@ class Reader:
         """
         data = self.read(path, offset, length)
         try:
-            return images.decode(data, maximum_pixels=self._maximum_pixels)
+            return self.decode(data)
         except GenviewError as error:
             where = f"{path} at byte {offset}" if offset else path
             raise GenviewError(f"{where}: {error}") from error

@@ -1,5 +1,7 @@
 """Rule ``manifest``: from a collection of images to the manifest."""
 
+from pathlib import Path
+
 from genview import stage
 from genview.config.dataset import Dataset
 from genview.data import ingest
@@ -13,4 +15,5 @@ with stage.running(snakemake.log[0]):
         rejected=snakemake.output.rejected,
         images=snakemake.output.images,
         stamp=stage.stamp("manifest", settings["study"], settings, "genview.data.ingest"),
+        failures=Path(snakemake.log[0]).with_name("failures.csv"),
     )

@@ -1,0 +1,111 @@
+"""Opening every listed image once: size, digest, perceptual hash, or the reason why it is refused."""
+
+import functools
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+from PIL import Image
+
+from genview import progress
+from genview.config.dataset import Dataset
+from genview.data import processes
+from genview.data.reader import Reader
+from genview.errors import GenviewError
+
+CHUNK = 64
+"""Images per task: small enough that a crash costs little, large enough that the transfer costs nothing."""
+
+CHECKED = pa.schema(
+    [
+        ("length", pa.int64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("sha256", pa.string()),
+        ("perceptual_hash", pa.uint64()),
+        ("reason", pa.string()),
+        ("kind", pa.string()),
+    ]
+)
+"""What opening an image tells; ``reason`` and ``kind`` are null if the image is good."""
+
+
+class Rules(NamedTuple):
+    """What an image must be."""
+
+    maximum_pixels: int
+    minimum_side: int
+    perceptual: bool
+
+
+Reference = tuple[str, int, int]
+"""Path, offset, length; length -1 is the whole file."""
+
+
+def check(items: pa.Table, root: Path, dataset: Dataset) -> Iterator[pa.RecordBatch]:
+    """Open every item, in processes, and yield batches of ``CHECKED`` in the order of the items."""
+    rules = Rules(dataset.maximum_pixels, dataset.minimum_side, dataset.perceptual_duplicates is not None)
+    function = functools.partial(_examine_chunk, root=root, rules=rules)
+    workers = min(processes.available(dataset.workers), -(-len(items) // CHUNK)) or 1
+
+    def crashed(chunk: list[Reference]) -> list[tuple]:
+        if len(chunk) == 1:
+            return [_refused("the decoder crashed or ran out of memory", "unreadable")]
+        single = ([reference] for reference in chunk)
+        results = processes.ordered_map(function, single, workers=2, crashed=crashed)
+        return [result for part in results for result in part]
+
+    rows: list[tuple] = []
+    with progress.bar("ingest", total=len(items)) as bar:
+        for results in processes.ordered_map(function, _chunks(items), workers=workers, crashed=crashed):
+            rows.extend(results)
+            bar.update(len(results))
+            if len(rows) >= 16_384:
+                yield _batch(rows)
+                rows = []
+    if rows:
+        yield _batch(rows)
+
+
+def _chunks(items: pa.Table) -> Iterator[list[Reference]]:
+    for batch in items.select(["path", "offset", "length"]).to_batches(max_chunksize=CHUNK):
+        yield list(zip(*(column.to_pylist() for column in batch.columns)))
+
+
+def _batch(rows: list[tuple]) -> pa.RecordBatch:
+    columns = [pa.array(column, field.type) for column, field in zip(zip(*rows), CHECKED)]
+    return pa.RecordBatch.from_arrays(columns, schema=CHECKED)
+
+
+def _refused(reason: str, kind: str) -> tuple:
+    return (None, None, None, None, None, reason, kind)
+
+
+def _examine_chunk(chunk: list[Reference], root: Path, rules: Rules) -> list[tuple]:
+    reader = Reader(root, maximum_pixels=rules.maximum_pixels)
+    return [_examine(reader, *reference, rules=rules) for reference in chunk]
+
+
+def _examine(reader: Reader, path: str, offset: int, length: int, rules: Rules) -> tuple:
+    try:
+        data = reader.read(path, offset, None if length < 0 else length)
+    except GenviewError as error:
+        return _refused(str(error).removeprefix(f"{path}: "), "unreadable")
+    try:
+        image = reader.decode(data)
+    except GenviewError as error:
+        return _refused(str(error), "unreadable")
+    width, height = image.size
+    if min(width, height) < rules.minimum_side:
+        reason = f"{width} x {height} pixels: the shorter side is below {rules.minimum_side} (minimum_side)"
+        return _refused(reason, "invalid")
+    digest = hashlib.sha256(data).hexdigest()
+    return (len(data), width, height, digest, _perceptual_hash(image) if rules.perceptual else None, None, None)
+
+
+def _perceptual_hash(image: Image.Image) -> int:
+    import imagehash  # brings SciPy; only where it is asked for
+
+    return int(str(imagehash.phash(image)), 16)

@@ -1,0 +1,82 @@
+"""Images that are there twice: the same bytes, or perceptual hashes that differ in few bits."""
+
+import itertools
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def same_bytes(digests: pa.ChunkedArray, keys: pa.ChunkedArray) -> np.ndarray:
+    """For each image the row of the image that stands for it, int64 [n]; itself unless an equal one comes first.
+
+    Of several images with the same bytes the one with the smallest key stands for all.
+
+    Args:
+        digests: SHA-256 of each image's bytes.
+        keys: unique key of each image.
+    """
+    table = pa.table({"digest": digests, "key": keys})
+    order = pc.sort_indices(table, sort_keys=[("digest", "ascending"), ("key", "ascending")]).to_numpy()
+    codes = digests.dictionary_encode().combine_chunks() if len(digests) else None
+    if codes is None:
+        return np.empty(0, np.int64)
+    sorted_codes = codes.indices.to_numpy()[order]
+    starts = np.concatenate([[True], sorted_codes[1:] != sorted_codes[:-1]])
+    first = order[np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
+    result = np.empty(len(order), np.int64)
+    result[order] = first
+    return result
+
+
+def near(hashes: np.ndarray, distance: int) -> np.ndarray:
+    """For each image the row of the earlier image that stands for it, int64 [n]; itself if none is near.
+
+    Images are taken in order; one is dropped if an image that was kept differs from it in at most ``distance`` bits.
+    Pairs are found by the pigeonhole principle: hashes that differ in at most d of 64 bits agree in at least one of
+    d + 1 bands, so only hashes that share a band are compared. Large distances make bands short and the search slow.
+
+    Args:
+        hashes: uint64 [n], in the order in which images are kept.
+        distance: largest number of differing bits, 0..32.
+    """
+    unique, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    by_age = np.argsort(first)
+    unique, age = unique[by_age], np.argsort(by_age)
+    standing = np.arange(len(unique))
+    earlier, later = _close_pairs(unique, distance)
+    order = np.lexsort((earlier, later))
+    for first_row, second_row in zip(earlier[order], later[order]):
+        # All pairs of a row come together, by age: the oldest kept neighbour stands for it.
+        if standing[second_row] == second_row and standing[first_row] == first_row:
+            standing[second_row] = first_row
+    return np.sort(first)[standing[age[inverse]]]
+
+
+def _close_pairs(hashes: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (i, j), i < j, of distinct hashes that differ in at most ``distance`` bits; each pair once."""
+    bounds = np.linspace(0, 64, distance + 2).round().astype(int) if distance < 64 else np.arange(65)
+    found: list[np.ndarray] = []
+    for low, high in itertools.pairwise(bounds):
+        mask = np.uint64((1 << int(high - low)) - 1)
+        band = (hashes >> np.uint64(low)) & mask
+        order = np.argsort(band, kind="stable")
+        edges = np.flatnonzero(np.diff(band[order])) + 1
+        for rows in np.split(order, edges):
+            found.extend(_pairs_within(hashes, rows, distance))
+    if not found:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    pairs = np.unique(np.concatenate(found), axis=0)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _pairs_within(hashes: np.ndarray, rows: np.ndarray, distance: int) -> list[np.ndarray]:
+    found = []
+    for start in range(0, len(rows) - 1, 512):
+        block = rows[start : start + 512]
+        others = rows[start:]
+        bits = np.bitwise_count(hashes[block][:, None] ^ hashes[others][None, :])
+        i, j = np.nonzero((bits <= distance) & (np.arange(len(others))[None, :] > np.arange(len(block))[:, None]))
+        if len(i):
+            found.append(np.sort(np.stack([block[i], others[j]], axis=1), axis=1))
+    return found
