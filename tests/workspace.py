@@ -9,7 +9,17 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-COPIED = ("Snakefile", "workflow", "profiles", "slurm", "config", "envs", "genview", "pyproject.toml", "requirements.lock")
+COPIED = (
+    "Snakefile",
+    "workflow",
+    "profiles",
+    "slurm",
+    "config",
+    "envs",
+    "genview",
+    "pyproject.toml",
+    "requirements.lock",
+)
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 
 
@@ -34,7 +44,9 @@ class Workspace:
             "PATH": f"{SNAKEMAKE.parent}:{os.environ['PATH']}",
         }
 
-    def snakemake(self, *arguments: str, check: bool = True, timeout: int = 900, **extra: str) -> subprocess.CompletedProcess:
+    def snakemake(
+        self, *arguments: str, check: bool = True, timeout: int = 900, **extra: str
+    ) -> subprocess.CompletedProcess:
         """Run snakemake as typed at the root of the repository."""
         done = subprocess.run(
             [str(SNAKEMAKE), *arguments],
@@ -45,7 +57,9 @@ class Workspace:
             timeout=timeout,
         )
         if check and done.returncode:
-            raise AssertionError(f"snakemake {' '.join(arguments)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}")
+            raise AssertionError(
+                f"snakemake {' '.join(arguments)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+            )
         return done
 
     def planned(self, *arguments: str) -> dict[str, int]:
@@ -78,7 +92,11 @@ class Workspace:
 
     def pretend_done(self) -> None:
         """Make every output as an empty file and have Snakemake take note of it, without running anything."""
-        directories = json.loads((self.root / "directories.json").read_text()) if (self.root / "directories.json").exists() else []
+        directories = (
+            json.loads((self.root / "directories.json").read_text())
+            if (self.root / "directories.json").exists()
+            else []
+        )
         for name in self.outputs():
             path = self.root / name
             if name in directories or path.name == "model":
