@@ -7,8 +7,6 @@ rule manifest:
         manifest=f"{RESULTS}/data/manifest.parquet",
         rejected=f"{RESULTS}/data/rejected.parquet",
         images=f"{RESULTS}/data/images.tar",
-    params:
-        settings=settings(dataset=STUDY.dataset, seed=STUDY.seed, study=STUDY.study),
     log:
         f"{LOGS}/data/manifest.log",
     benchmark:
@@ -19,5 +17,38 @@ rule manifest:
     resources:
         mem_mb=4000,
         runtime=120,
+    params:
+        settings=settings(dataset=STUDY.dataset, seed=STUDY.seed, study=STUDY.study),
     script:
         "../scripts/manifest.py"
+
+
+rule published_tables:
+    """On demand: the study's conditions in the form of the published pipeline's files."""
+    input:
+        code=code("genview.data.published"),
+        script="workflow/scripts/published_tables.py",
+        manifest=f"{RESULTS}/data/manifest.parquet",
+        ratio=f"{RESULTS}/foreground/{STUDY.foreground.encoder}/foreground_ratio.parquet",
+        noise_level=f"{RESULTS}/conditions/noise_level.parquet",
+        guidance_scale=f"{RESULTS}/conditions/guidance_scale.parquet",
+    output:
+        multiext(
+            f"{RESULTS}/published/",
+            "fg_ratios.csv",
+            "noise_level.csv",
+            "guidance_scale.csv",
+            "infos.csv",
+        ),
+    log:
+        f"{LOGS}/data/published_tables.log",
+    benchmark:
+        f"{COSTS}/data/published_tables.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    script:
+        "../scripts/published_tables.py"

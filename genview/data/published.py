@@ -1,0 +1,242 @@
+"""The published pipeline's files, read in place of a stage and written for whoever works with that pipeline.
+
+========================  ======================================================
+``fg_ratios.csv``         image, ratio, prompt
+``noise_level.csv``       image, prompt, noise_level
+``guidance_scale.csv``    image, prompt, guidance_scale [, explanation]
+``infos.csv``             image, prompt, noise_level, guidance_scale
+========================  ======================================================
+
+Columns are found by name, rows by image: the key of an image is its path without the extension, relative to the root.
+"""
+
+import csv
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genview import atomic, tables
+from genview.data import keys, source_table
+from genview.data.listing import SHOWN, shown
+from genview.errors import GenviewError
+
+Kind = Literal["fg_ratios", "noise_level", "guidance_scale", "infos"]
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value) or "_" in text:  # Python would read 1_0 as 10
+        raise ValueError("not a finite number")
+    return value
+
+
+def _ratio(text: str) -> float:
+    value = _finite(text)
+    if not 0 <= value <= 1:
+        raise ValueError("outside [0, 1]")
+    return value
+
+
+def _noise_level(text: str) -> int:
+    value = _finite(text)  # the published merge turns 100 into 100.0
+    if value != int(value) or not 0 <= value <= 999:
+        raise ValueError("no whole number in 0..999")
+    return int(value)
+
+
+def _guidance_scale(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None  # the published scorer writes the model's raw answer, or nothing, where it could not score
+    if not math.isfinite(value) or not 1 <= value <= 50:
+        raise ValueError("outside [1, 50]")
+    return value
+
+
+class _Column(NamedTuple):
+    type: pa.DataType
+    parse: Callable[[str], float | int | None]
+    may_be_empty: bool = False
+
+
+_RATIO = _Column(pa.float32(), _ratio)
+_LEVEL = _Column(pa.int32(), _noise_level)
+_SCALE = _Column(pa.float32(), _guidance_scale, may_be_empty=True)
+_FORMS: dict[str, dict[str, _Column]] = {
+    "fg_ratios": {"ratio": _RATIO},
+    "noise_level": {"noise_level": _LEVEL},
+    "guidance_scale": {"guidance_scale": _SCALE},
+    # The published merge is an outer join: rows of one side only have an empty cell.
+    "infos": {"noise_level": _LEVEL._replace(may_be_empty=True), "guidance_scale": _SCALE},
+}
+_ORDER = {
+    "fg_ratios": ("image", "ratio", "prompt"),
+    "noise_level": ("image", "prompt", "noise_level"),
+    "guidance_scale": ("image", "prompt", "guidance_scale"),
+    "infos": ("image", "prompt", "noise_level", "guidance_scale"),
+}
+
+
+def read_csv(path: str | Path, kind: Kind, *, image_root: str | Path | None = None) -> pa.Table:
+    """Read one of the published files.
+
+    Args:
+        path: CSV (or TSV, Parquet) with the columns of its kind; others are ignored.
+        kind: which file.
+        image_root: absolute paths in ``image`` are taken relative to this folder.
+
+    Returns:
+        Columns key (string), prompt (string, null where empty or missing) and the kind's values: ratio (float32 in
+        [0, 1]), noise_level (int32 in 0..999), guidance_scale (float32 in [1, 50]). A guidance scale is null where
+        the scorer left something else than a number; so is what the merge left empty in ``infos``.
+
+    Raises:
+        GenviewError: a column is missing, a number is missing, NaN, no number or out of range, or an image is listed
+            twice; names file and rows.
+    """
+    form = _FORMS[kind]
+    source_table.require_columns(path, ["image", *form])
+    root = os.path.abspath(image_root) if image_root is not None else None
+    batches: list[pa.Table] = []
+    problems: list[str] = []
+    count = row = 0
+    for batch in source_table.text_batches(path, ["image", "prompt", *form]):
+        images = batch.column("image").to_pylist()
+        columns: dict[str, list] = {"key": [_key(image, root) for image in images]}
+        for number, key in enumerate(columns["key"], row + 1):
+            wrong = keys.problem(key)
+            if wrong:
+                count += 1
+                problems.append(f"row {number}: the image {key!r} {wrong}")
+        for name, column in form.items():
+            values = []
+            for number, text in enumerate(batch.column(name).to_pylist(), row + 1):
+                value = None
+                if text.strip() or not column.may_be_empty:
+                    try:
+                        value = column.parse(text)
+                    except (ValueError, OverflowError) as error:
+                        count += 1
+                        reason = "empty" if not text.strip() else str(error)
+                        problems.append(f"row {number}: {name} {text!r}: {reason}")
+                values.append(value)
+            columns[name] = values
+        del problems[SHOWN:]
+        row += batch.num_rows
+        prompts = batch.column("prompt").to_pylist() if "prompt" in batch.schema.names else [""] * batch.num_rows
+        columns["prompt"] = [prompt if prompt.strip() else None for prompt in prompts]
+        types = {"key": pa.string(), "prompt": pa.string(), **{name: column.type for name, column in form.items()}}
+        batches.append(pa.table({name: pa.array(columns[name], kind_) for name, kind_ in types.items()}))
+    if problems:
+        raise GenviewError(f"{path}: {count} values cannot be used:" + shown(problems, count))
+    if not row:
+        raise GenviewError(f"{path}: has a header but no rows")
+    table = pa.concat_tables(batches)
+    _refuse_repeated(path, table["key"])
+    return table
+
+
+def _key(image: str, root: str | None) -> str:
+    if root and image.startswith(root.rstrip("/") + "/"):
+        image = image[len(root.rstrip("/")) + 1 :]
+    return keys.key_of(image.removeprefix("./"))
+
+
+def _refuse_repeated(path: str | Path, found: pa.ChunkedArray) -> None:
+    counts = pc.value_counts(found)
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    if len(repeated):
+        lines = []
+        for key in repeated.sort()[:SHOWN].to_pylist():
+            rows = pc.indices_nonzero(pc.equal(found, key)).to_pylist()
+            lines.append(f"{key!r}: rows {', '.join(str(row + 1) for row in rows[:5])}")
+        raise GenviewError(
+            f"{path}: {len(repeated)} images are listed more than once; keep one row of each:"
+            + shown(lines, len(repeated))
+        )
+
+
+def align(table: pa.Table, wanted: pa.ChunkedArray | Sequence[str]) -> tuple[pa.Table, list[str], list[str]]:
+    """Rows of a table by key, in the order wanted.
+
+    Returns:
+        The rows of those wanted keys that the table has, the wanted keys that it lacks, and its keys not wanted.
+    """
+    order = pa.table({"key": wanted, "position": pa.array(range(len(wanted)), pa.int64())})
+    order = order.set_column(0, "key", order["key"].cast(pa.string()))
+    found = order.join(table, "key", join_type="inner").sort_by("position").drop_columns("position")
+    missing = order.filter(pc.invert(pc.is_in(order["key"], value_set=table["key"])))["key"].to_pylist()
+    unknown = table.filter(pc.invert(pc.is_in(table["key"], value_set=order["key"])))["key"].to_pylist()
+    return found.select(table.column_names), missing, unknown
+
+
+def image_names(manifest: pa.Table) -> list[str]:
+    """What the published files call each image: its path, or ``<key>.jpg`` where it is a slice of a tar."""
+    names = manifest.select(["key", "path"]).to_pydict()
+    return [f"{key}.jpg" if path.lower().endswith(".tar") else path for key, path in zip(names["key"], names["path"])]
+
+
+def write_csv(path: str | Path, kind: Kind, columns: Mapping[str, Iterable]) -> None:
+    """Write one of the published files, complete or not at all.
+
+    Args:
+        path: the CSV.
+        kind: which file.
+        columns: ``image``, ``prompt`` and the kind's values; null is written as an empty field.
+
+    Raises:
+        GenviewError: a column is missing.
+    """
+    missing = [name for name in _ORDER[kind] if name not in columns]
+    if missing:
+        raise GenviewError(f"{path}: no values for the columns {missing}")
+    with atomic.writing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_ORDER[kind])
+        for row in zip(*(columns[name] for name in _ORDER[kind]), strict=True):
+            writer.writerow(_text(value) for value in row)
+
+
+def _text(value: str | int | float | None) -> str | int:
+    """A field; numbers with a fraction are float32 in our tables, and their shortest form is what was meant."""
+    if isinstance(value, float):
+        return str(np.float32(value))
+    return "" if value is None else value
+
+
+def export(
+    manifest: str | Path, ratio: str | Path, noise_level: str | Path, guidance_scale: str | Path, folder: str | Path
+) -> None:
+    """Write a study's conditions as the four published files, one row per image of the manifest.
+
+    Args:
+        manifest: ``manifest.parquet``.
+        ratio: ``foreground_ratio.parquet``.
+        noise_level: ``noise_level.parquet``.
+        guidance_scale: ``guidance_scale.parquet``.
+        folder: where the four files go.
+
+    Raises:
+        GenviewError: a table lacks an image of the manifest.
+    """
+    rows = tables.read(manifest, tables.MANIFEST, ["key", "path", "caption"])
+    sources = [
+        (ratio, tables.FOREGROUND_RATIO, "ratio"),
+        (noise_level, tables.NOISE_LEVEL, "noise_level"),
+        (guidance_scale, tables.GUIDANCE_SCALE, "guidance_scale"),
+    ]
+    columns: dict[str, list] = {"image": image_names(rows), "prompt": rows["caption"].to_pylist()}
+    for path, schema, name in sources:
+        values, missing, _ = align(tables.read(path, schema, ["key", name]), rows["key"])
+        if missing:
+            raise GenviewError(f"{path}: {len(missing)} images of the manifest are missing:" + shown(missing))
+        columns[name] = values[name].to_pylist()
+    for kind in _ORDER:
+        write_csv(Path(folder) / f"{kind}.csv", kind, columns)
