@@ -1,0 +1,1 @@
+"""Generation: sets of views of every image, made by diffusion pipelines and kept as WebDataset shards."""

@@ -1,0 +1,131 @@
+"""What is to be made: one request per image and sample, with its conditions and its own seed."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genview.config.views import ViewSet
+from genview.errors import GenviewError
+from genview.generation import seeds
+
+SHOWN = 10
+"""Keys that a message names before it only counts."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One image to be made."""
+
+    key: str
+    sample: int
+    caption: str | None
+    prompt: str
+    """What the text encoder reads: the caption, or nothing in img mode."""
+    noise_level: int | None
+    """None in txt mode, which has no image condition."""
+    guidance_scale: float
+    seed: int
+
+
+def named(keys: Sequence[str]) -> str:
+    """The first keys of a list, and how many more there are."""
+    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return ", ".join(map(repr, keys[:SHOWN])) + more
+
+
+def _refuse(keys: Sequence[str], view: str, what: str) -> None:
+    if keys:
+        raise GenviewError(f"view set {view!r}: {len(keys)} image(s) {what}: {named(keys)}")
+
+
+def requests(
+    keys: Sequence[str],
+    conditions: pa.Table,
+    name: str,
+    view: ViewSet,
+    *,
+    seed: int,
+    levels: Sequence[int] = (),
+    scales: Sequence[float] = (),
+    maximum_level: int = 999,
+) -> list[Request]:
+    """The requests of some images, in the order of ``keys``, samples of one image together.
+
+    Args:
+        keys: images, in the order of the manifest.
+        conditions: rows of ``tables.CONDITIONS``, in any order; other keys than ``keys`` are passed over.
+        name: name of the view set, for messages.
+        view: its settings.
+        seed: the study's seed.
+        levels: noise levels to draw from, for the random strategy.
+        scales: guidance scales to draw from, for the random strategy.
+        maximum_level: last index of the pipeline's image-noising schedule.
+
+    Raises:
+        GenviewError: a key without conditions, without a caption in a text mode, or with a level or scale that is
+            missing, not finite or out of range; the message names the keys.
+    """
+    wanted = conditions.filter(pc.is_in(conditions["key"], value_set=pa.array(keys, pa.string())))
+    rows = {row["key"]: row for row in wanted.to_pylist()}
+    _refuse([key for key in keys if key not in rows], name, "have no row in the conditions")
+    if view.mode != "img":
+        _refuse(
+            [key for key in keys if not (rows[key]["caption"] or "").strip()],
+            name,
+            f"have no caption, and mode {view.mode!r} needs one; add captions, drop these images or use mode 'img'",
+        )
+    source = view.guidance_source()
+    if view.noise_level == "random" and not levels:
+        raise GenviewError(f"view set {name!r}: noise_level is random, but there are no levels to draw from")
+    if source == "random" and not scales:
+        raise GenviewError(f"view set {name!r}: guidance_scale is random, but there are no scales to draw from")
+
+    def level_of(key: str) -> int | float | None:
+        if view.mode == "txt":
+            return None
+        if view.noise_level == "table":
+            return rows[key]["noise_level"]
+        if view.noise_level == "random":
+            return seeds.choice(levels, seed, "noise level", key)
+        return view.noise_level
+
+    def scale_of(key: str) -> float | None:
+        if source == "table":
+            return rows[key]["guidance_scale"]
+        if source == "random":
+            return seeds.choice(scales, seed, "guidance scale", key)
+        return source
+
+    level_by_key = {key: level_of(key) for key in keys}
+    scale_by_key = {key: scale_of(key) for key in keys}
+    if view.mode != "txt":
+        _refuse(
+            [key for key, level in level_by_key.items() if not _is_level(level, maximum_level)],
+            name,
+            f"have a noise level that is missing or no whole number in 0..{maximum_level}",
+        )
+    _refuse(
+        [key for key, scale in scale_by_key.items() if scale is None or not math.isfinite(scale) or scale < 1],
+        name,
+        "have a guidance scale that is missing, not finite or below 1",
+    )
+    return [
+        Request(
+            key=key,
+            sample=sample,
+            caption=rows[key]["caption"],
+            prompt="" if view.mode == "img" else rows[key]["caption"],
+            noise_level=None if view.mode == "txt" else int(level_by_key[key]),
+            guidance_scale=float(scale_by_key[key]),
+            seed=seeds.image_seed(seed, view.mode, key, sample),
+        )
+        for key in keys
+        for sample in range(view.samples)
+    ]
+
+
+def _is_level(level: int | float | None, maximum: int) -> bool:
+    return level is not None and math.isfinite(level) and level == int(level) and 0 <= level <= maximum
