@@ -30,8 +30,8 @@ class Dataset(Block):
     """Number of shards of the sharded stages; stated here so that the workflow's jobs are known beforehand."""
     maximum_rejects: Share = 0.01
     """The study stops if a larger share of the items is refused."""
-    maximum_pixels: int = Field(178_956_970, ge=1)
-    """Images with more pixels are refused before they are decoded (decompression bombs)."""
+    maximum_pixels: int = Field(178_956_970, ge=1, le=357_913_940)
+    """Images with more pixels are refused before they are decoded (decompression bombs); Pillow ends at twice that."""
     minimum_side: int = Field(1, ge=1)
     """Images with a shorter side below this, in pixels, are refused."""
     drop_duplicates: bool = True

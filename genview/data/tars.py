@@ -54,8 +54,11 @@ def members(path: str | Path) -> Iterator[Member]:
                     yield Member(info.name, info.offset_data, info.size)
             # At a damaged header the library stops as if the tar had ended: two blocks of zeros say that it has.
             tar.fileobj.seek(tar.offset)
-            if tar.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+            end = tar.fileobj.read(tarfile.BLOCKSIZE)
+            if end.strip(b"\0"):
                 raise GenviewError(f"damaged at byte {tar.offset}: what follows is no header of a member")
+            if len(end) < tarfile.BLOCKSIZE:
+                raise GenviewError(f"cut short at byte {tar.offset}: the mark of a tar's end is missing")
     except (tarfile.TarError, EOFError) as error:
         raise GenviewError(f"no uncompressed tar, or cut short: {error}") from error
     except OSError as error:
