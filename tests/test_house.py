@@ -1,0 +1,82 @@
+"""The house's own rules: layers, light parsing, pinned versions. Broken, re-runs turn dishonest or installs differ."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGE = REPOSITORY / "genview"
+STAGES = ["data", "foreground", "guidance", "conditions", "generation", "training", "evaluation", "report"]
+MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; the import closure reads absolute ones"
+            names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
+    return names
+
+
+def test_no_stage_imports_a_later_one_and_none_imports_the_workflow():
+    for path in MODULES:
+        names = imported(path)
+        assert not any(name.split(".")[0] == "snakemake" for name in names), path
+        stage = path.relative_to(PACKAGE).parts[0]
+        if stage in STAGES:
+            later = {f"genview.{name}" for name in STAGES[STAGES.index(stage) + 1 :]}
+            wrong = {name for name in names if ".".join(name.split(".")[:2]) in later}
+            assert not wrong, f"{path} imports {wrong}"
+
+
+def test_the_workflow_and_the_checks_start_without_torch():
+    light = "genview.config.load, genview.provenance, genview.tables, genview.stage, genview.data.keys"
+    code = f"import {light}, sys; assert 'torch' not in sys.modules and 'diffusers' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
+
+
+def test_the_lock_pins_every_dependency_to_a_version_that_is_allowed_and_installed():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
+    pairs = (line.split("==") for line in lines if not line.startswith("#"))
+    pinned = {canonicalize_name(name): number for name, number in pairs}
+    assert not any("/" in line for line in lines), "the lock holds names and versions, no addresses"
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    for requirement in map(Requirement, wanted):
+        if requirement.name != "genview":
+            assert pinned[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+            assert version(requirement.name) == pinned[canonicalize_name(requirement.name)], requirement
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "evaluation"])
+def test_environments_install_the_lock_and_the_package_on_the_python_of_the_project(name):
+    environment = yaml.safe_load((REPOSITORY / f"envs/{name}.yaml").read_text())
+    python, _, packages = environment["dependencies"]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert python.removeprefix("python =") + ".0" in Requirement(f"python{project['requires-python']}").specifier
+    assert packages["pip"] == ["-r ../requirements.lock", "-e .."]
+    assert (REPOSITORY / "envs" / "../requirements.lock").is_file()
+
+
+def test_nothing_in_the_repository_names_a_machine_or_runs_foreign_code():
+    listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True).stdout.split()
+    for name in listed or []:
+        if (
+            name.endswith((".py", ".smk", ".yaml", ".md", ".toml", "Snakefile", "Makefile"))
+            and name != "tests/test_house.py"
+        ):
+            text = (REPOSITORY / name).read_text()
+            for word in ("/work/", "/root/", "allow_pickle=True", "trust_remote_code=True", "import pickle"):
+                assert word not in text, f"{name}: {word}"
+            assert "torch.load(" not in text or "weights_only=True" in text, name
