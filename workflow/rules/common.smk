@@ -39,3 +39,47 @@ wildcard_constraints:
     view=r"[^/]+",
     run=r"[^/]+",
     dataset=r"[^/]+",
+
+
+def measured():
+    """The artifacts that the report shows, by stage; the study's configuration says which there are."""
+    encoder = f"{RESULTS}/foreground/{STUDY.foreground.encoder}"
+    evaluated = {
+        "probes": STUDY.evaluation.probe.datasets,
+        "zeroshot": STUDY.evaluation.zeroshot.datasets,
+        "retrieval": STUDY.evaluation.retrieval.datasets,
+    }
+    tested = sorted({name for names in evaluated.values() for name in names})
+    return {
+        "data": [
+            f"{RESULTS}/data/{name}"
+            for name in ("manifest.parquet", "rejected.parquet", "images.tar")
+        ],
+        "foreground": [
+            f"{encoder}/{name}"
+            for name in ("pca.safetensors", "pca.json", "foreground_ratio.parquet")
+        ],
+        "scores": [f"{encoder}/scores/{shard}.parquet" for shard in SHARDS],
+        "conditions": f"{RESULTS}/conditions/conditions.parquet",
+        "views": [
+            f"{RESULTS}/views/{view}/{shard}.{kind}"
+            for view in STUDY.views
+            for shard in SHARDS
+            for kind in ("tar", "parquet")
+        ],
+        "audits": [f"{RESULTS}/views/{view}/quality.json" for view in STUDY.views],
+        "runs": [f"{RESULTS}/runs/{run}/model" for run in STUDY.runs],
+        **{
+            task: [
+                f"{RESULTS}/{task}/{run}/{name}.json"
+                for run in STUDY.runs
+                for name in names
+            ]
+            for task, names in evaluated.items()
+        },
+        "duplicates": [
+            f"{RESULTS}/evaluation/duplicates/{name}.json"
+            for name in tested
+            if STUDY.evaluation.duplicates.enabled
+        ],
+    }

@@ -1,0 +1,30 @@
+rule report:
+    """Everything on one page: pictures, tables, costs and the configuration; and the numbers as a table."""
+    input:
+        **measured(),
+        code=code("genview.report.build"),
+        template=["genview/report/template.html", "genview/report/style.css"],
+        script="workflow/scripts/report.py",
+    output:
+        page=report(f"{RESULTS}/report.html", category="Study"),
+        summary=report(f"{RESULTS}/summary.csv", category="Study"),
+        figures=report(
+            directory(f"{RESULTS}/figures"),
+            patterns=["{section}/{figure}.svg"],
+            category="{section}",
+            labels={"figure": "{figure}"},
+        ),
+        configuration=f"{RESULTS}/configuration.json",
+    log:
+        f"{LOGS}/report/report.log",
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        configuration=STUDY.model_dump(mode="json"),
+        results=RESULTS,
+    script:
+        "../scripts/report.py"
