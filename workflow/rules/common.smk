@@ -16,7 +16,7 @@ SHARDS = [f"{shard}-of-{STUDY.dataset.shards}" for shard in range(STUDY.dataset.
 
 
 def code(*modules):
-    """Files whose change re-runs a rule: the import closure of its modules inside the package."""
+    """Files whose change re-runs what they make, the import closure of these modules inside the package."""
     here = Path.cwd()
     files = (Path(file) for file in provenance.sources(*modules))
     return [
@@ -26,7 +26,7 @@ def code(*modules):
 
 
 def settings(**blocks):
-    """The blocks of the configuration that a rule reads, as plain values: the rule's parameters."""
+    """Parameters: the blocks of the configuration that are read, as plain values."""
     return {
         name: block.model_dump(mode="json") if hasattr(block, "model_dump") else block
         for name, block in blocks.items()

@@ -25,6 +25,6 @@ rule report:
         runtime=60,
     params:
         configuration=STUDY.model_dump(mode="json"),
-        results=RESULTS,
+        results=subpath(output.page, parent=True),
     script:
         "../scripts/report.py"
