@@ -100,7 +100,9 @@ def _samples(name: str, root: Path, fields: Fields) -> list[_Sample]:
             parts = [(extension, member) for _, extension, member in group]
             found.extend(_sample(name, key, parts, reader, fields))
     except GenviewError as error:
-        found.append(_Sample(None, name, reason=f"{error}; the samples from there on are lost", kind="unreadable"))
+        # The sample at the damage may lack parts, so it is lost too.
+        place = f"after the sample {found[-1].key!r}" if found else "from its start"
+        found.append(_Sample(None, name, reason=f"{error}; all {place} is lost", kind="unreadable"))
     return found
 
 
