@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from genview.config.base import Block, Share
+from genview.config.base import Block, Name, Share
 
 
 class LocalDataset(Block):
@@ -12,7 +12,8 @@ class LocalDataset(Block):
 
     kind: Literal["image_folder", "own_labels", "scenes", "table"]
     """``image_folder``: ``train/<class>/`` and ``test/<class>/`` (or one of them, split by seed). ``own_labels``: the
-    study's own images and labels, split by seed. ``scenes``: fresh drawn scenes. ``table``: CSV: image, label, split."""
+    study's own images and labels, split by seed. ``scenes``: fresh drawn scenes. ``table``: CSV: image, label, split
+    (train, val, test; without the column split by seed), prompt."""
     path: str | None = None
     label: str = "class"
     """Scenes: ``class``, ``colour``, ``background`` or ``texture``."""
@@ -21,6 +22,32 @@ class LocalDataset(Block):
     """Scenes: how many; other kinds: the first so many after a seeded shuffle."""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     metric: Literal["top1", "mean_per_class"] = "top1"
+    prompts: tuple[str, ...] = ()
+    """Zero-shot templates with ``{c}`` for the class name; empty: ``a photo of a {c}.`` (scenes have their own)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "LocalDataset":
+        if self.kind in ("image_folder", "table") and not self.path:
+            raise ValueError(f"a dataset of kind {self.kind!r} needs a path")
+        if self.kind == "scenes" and self.label not in ("class", "colour", "background", "texture"):
+            raise ValueError(f"scenes have the labels class, colour, background and texture, not {self.label!r}")
+        for prompt in self.prompts:
+            if "{c}" not in prompt:
+                raise ValueError(f"prompt {prompt!r} has no place {{c}} for the class name")
+        return self
+
+
+class Features(Block):
+    """How the frozen encoder is read."""
+
+    layer: Literal["pooled", "embedding"] = "pooled"
+    """``pooled``: what the image tower gives before its projection to the text space, as in the published probe;
+    ``embedding``: after it."""
+    batch_size: int = Field(256, ge=1)
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Autocast type; fp16 and bf16 are for GPUs."""
+    workers: int = Field(0, ge=0)
+    """Loader processes; 0: load in the process that encodes."""
 
 
 class Probe(Block):
@@ -32,19 +59,26 @@ class Probe(Block):
     """``test`` is what the original did: the choice is made on the test split; named in the result."""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     regularisation: tuple[Annotated[float, Field(gt=0)], ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    """``cached``: L2 penalties, all fitted at once."""
-    iterations: int = Field(200, ge=1)
-    """``cached``: L-BFGS iterations."""
+    """``cached``: L2 penalties on the mean cross-entropy of standardised features, all fitted at once."""
+    iterations: int = Field(300, ge=1)
+    """``cached``: L-BFGS iterations at most."""
     epochs: int = Field(90, ge=1)
     """``published``: epochs of SGD."""
     learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = (
         0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5,
     )  # fmt: skip
     """``published``: base rates, trained at once, scaled by batch / 256."""
-    neighbours: int = Field(20, ge=1)
-    bootstrap: int = Field(1000, ge=0)
     batch_size: int = Field(256, ge=1)
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """``published``: images per step of SGD."""
+    minimum_area: Annotated[float, Field(gt=0, le=1)] = 0.08
+    """``published``: smallest area of the random resized crop, as a share of the image."""
+    neighbours: int = Field(20, ge=1)
+    """Neighbours of the k-NN classifier."""
+    bootstrap: int = Field(1000, ge=0)
+    """Resamples of the test split behind the 95 % interval; 0: no interval."""
+    allowed_overlap: Share = 0.0
+    """Largest share of the test images that may also be training images, pixel by pixel; more is refused. Datasets
+    whose official parts are known to overlap have their own in the table of datasets."""
 
 
 class ZeroShot(Block):
@@ -69,7 +103,9 @@ class Duplicates(Block):
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.97
     """Cosine between embeddings from which two images count as near-duplicates."""
     stop_share: Share = 1.0
-    """The study stops if a larger share of a test split is found among the pretraining images."""
+    """The study stops if a larger share of a test split is found among the pretraining images, exact or near."""
+    pictures: int = Field(20, ge=0, le=1000)
+    """Pairs of each dataset that are pictured in the report."""
 
 
 class Evaluation(Block):
@@ -78,8 +114,9 @@ class Evaluation(Block):
     root: str = "datasets"
     """Folder of torchvision's datasets; nothing is downloaded unless ``download`` is true."""
     download: bool = False
-    datasets: dict[str, LocalDataset] = {}
+    datasets: dict[Name, LocalDataset] = {}
     """Datasets beyond the built-in table."""
+    features: Features = Features()
     probe: Probe = Probe()
     zeroshot: ZeroShot = ZeroShot()
     retrieval: Retrieval = Retrieval()

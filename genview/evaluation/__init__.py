@@ -1,0 +1,1 @@
+"""Evaluation: datasets, frozen features, probes, zero-shot classification, retrieval, duplicates."""
