@@ -77,6 +77,7 @@ def test_nothing_in_the_repository_names_a_machine_or_runs_foreign_code():
             and name != "tests/test_house.py"
         ):
             text = (REPOSITORY / name).read_text()
-            for word in ("/work/", "/root/", "allow_pickle=True", "trust_remote_code=True", "import pickle"):
+            for word in ("/work/", "/root/", "allow_pickle=True", "trust_remote_code=True"):
                 assert word not in text, f"{name}: {word}"
+            assert "import pickle" not in text or name.startswith("tests/"), name
             assert "torch.load(" not in text or "weights_only=True" in text, name
