@@ -1,0 +1,157 @@
+"""A frozen encoder: from images to patch tokens and embeddings, through open_clip's and timm's own interfaces."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import open_clip
+import timm
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from torch import Tensor, nn
+
+from genview import provenance
+from genview.config.foreground import Encoder
+from genview.errors import GenviewError
+from genview.foreground import towers, weights
+
+logger = logging.getLogger("genview")
+
+AUTOCAST = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass
+class LoadedEncoder:
+    """An encoder in evaluation mode with frozen weights; made by ``load``.
+
+    Attributes:
+        mean, std: normalisation of the encoder's own training, three floats each.
+        image_size: side of its square input in pixels.
+        num_tokens, token_dim, embedding_dim: T, D and E of ``encode``.
+        grid: (rows, columns) of the tokens.
+        digest: SHA-256 of the weights file; of the architecture where the weights are random.
+        record: what made it, for an artifact's metadata: no paths of this machine.
+    """
+
+    tower: nn.Module
+    model: nn.Module
+    transform: Any
+    tokenizer: Any
+    device: torch.device
+    autocast: torch.dtype | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    image_size: int
+    digest: str
+    record: dict[str, Any]
+    num_tokens: int = 0
+    token_dim: int = 0
+    embedding_dim: int = 0
+    grid: tuple[int, int] = (0, 0)
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """The library's own inference transform: RGB image to float32 [3, S, S], normalised."""
+        return self.transform(image)
+
+    def encode(self, images: Tensor, *, gradients: bool = False) -> tuple[Tensor, Tensor]:
+        """Patch tokens [B, T, D] and embeddings [B, E] (projected, not L2-normalised), float32.
+
+        Args:
+            images: [B, 3, S, S], normalised with this encoder's mean and std, on any device.
+            gradients: let gradients flow to the images; the weights stay frozen.
+        """
+        images = images.to(self.device, non_blocking=True)
+        with (
+            torch.set_grad_enabled(gradients),
+            torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None),
+        ):
+            tokens, embeddings, self.grid = self.tower(images)
+        return tokens.float(), embeddings.float()
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """Text embeddings [B, E] (projected, not L2-normalised), float32.
+
+        Raises:
+            GenviewError: the encoder has no text tower.
+        """
+        if self.tokenizer is None:
+            raise GenviewError(f"encoder {self.record['model']} has no text tower; use an open_clip model")
+        self.model.to(self.device)  # the text tower stays on the CPU until it is used
+        tokens = self.tokenizer(texts).to(self.device)
+        with torch.no_grad(), torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            return self.model.encode_text(tokens).float()
+
+
+def _load_open_clip(encoder: Encoder) -> dict[str, Any]:
+    found, preprocess = towers.find_open_clip(encoder)
+    model = towers.build_open_clip(encoder, found, preprocess)
+    visual = model.visual
+    config = PreprocessCfg(**visual.preprocess_cfg)
+    tower = towers.TimmTower(visual.trunk, visual.head) if hasattr(visual, "trunk") else towers.OpenClipTower(visual)
+    size = config.size if isinstance(config.size, int) else config.size[0]
+    return {
+        "found": found,
+        "model": model,
+        "tower": tower,
+        "transform": image_transform_v2(config, is_train=False),
+        "tokenizer": open_clip.get_tokenizer(found.model),
+        "mean": tuple(config.mean),
+        "std": tuple(config.std),
+        "image_size": size,
+    }
+
+
+def _load_timm(encoder: Encoder) -> dict[str, Any]:
+    found = towers.find_timm(encoder)
+    model = towers.build_timm(encoder, found)
+    overrides = {"input_size": (3, encoder.image_size, encoder.image_size)} if encoder.image_size else {}
+    config = timm.data.resolve_data_config(overrides, model=model)
+    return {
+        "found": found,
+        "model": model,
+        "tower": towers.TimmTower(model),
+        "transform": timm.data.create_transform(**config, is_training=False),
+        "tokenizer": None,
+        "mean": tuple(config["mean"]),
+        "std": tuple(config["std"]),
+        "image_size": config["input_size"][-1],
+    }
+
+
+def load(encoder: Encoder, device: torch.device | str = "cpu") -> LoadedEncoder:
+    """Load an encoder, frozen and in evaluation mode, after checking its weights against their digest.
+
+    Raises:
+        GenviewError: the architecture is unknown, the weights are missing, or have another digest than expected.
+    """
+    device = torch.device(device)
+    parts = _load_open_clip(encoder) if encoder.library == "open_clip" else _load_timm(encoder)
+    found = parts.pop("found")
+    if encoder.precision != "fp32" and device.type == "cpu":
+        logger.warning("encoder %s: %s is slow on a CPU; float32 is used", encoder.model, encoder.precision)
+        encoder = encoder.model_copy(update={"precision": "fp32"})
+    parts["model"].requires_grad_(False)
+    parts["tower"].to(device)
+    name = encoder.model if found.folder is None or encoder.model.startswith("small/") else found.folder.name
+    record = {
+        "library": encoder.library,
+        "model": name,
+        "pretrained": weights.RANDOM if found.file is None else found.file.name,
+        "revision": found.revision,
+        "sha256": found.sha256,
+        "image_size": parts["image_size"],
+        "precision": encoder.precision,
+        "versions": {"open_clip": open_clip.__version__, "timm": timm.__version__},
+    }
+    loaded = LoadedEncoder(
+        **parts,
+        device=device,
+        autocast=AUTOCAST[encoder.precision],
+        digest=found.sha256 or provenance.digest([encoder.library, name, parts["image_size"], towers.RANDOM_SEED]),
+        record=record,
+    )
+    tokens, embeddings = loaded.encode(torch.zeros(1, 3, loaded.image_size, loaded.image_size))
+    loaded.num_tokens, loaded.token_dim = tokens.shape[1:]
+    loaded.embedding_dim = embeddings.shape[1]
+    return loaded
