@@ -10,6 +10,7 @@ configfile: "config/config.yaml"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
+include: "workflow/rules/guidance.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -17,3 +18,4 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/data/manifest.parquet",
+        f"{RESULTS}/conditions/guidance_scale.parquet",

@@ -6,14 +6,17 @@ from pydantic import Field, model_validator
 
 from genview.config.base import Block, Scale
 
+SCALES = (8.0, 6.0, 4.0, 2.0)
+"""GenView++'s guidance scales of the scores 1, 2, 3 and 4."""
+
 
 class Guidance(Block):
     """From caption to rubric score to guidance scale."""
 
     strategy: Literal["adaptive", "constant", "random"] = "adaptive"
     constant: Scale = 10.0
-    scales: tuple[Scale, Scale, Scale, Scale] = (8.0, 6.0, 4.0, 2.0)
-    """Guidance scale of the scores 1, 2, 3 and 4."""
+    scales: tuple[Scale, Scale, Scale, Scale] = SCALES
+    """Guidance scale of the scores 1, 2, 3 and 4; ``random`` draws from them."""
     default_scale: Scale = 6.0
     """For captions that could not be scored; flagged in the tables and counted in the report."""
     backend: Literal["lexical", "language_model", "vision_language_model", "server"] = "lexical"
@@ -31,11 +34,13 @@ class Guidance(Block):
     batch_size: int = Field(64, ge=1)
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     attempts: int = Field(5, ge=1, le=20)
-    """``generate`` and ``server``: how often a caption is tried."""
+    """``generate`` and ``server``: how often a caption is asked for before it counts as not scored."""
+    maximum_new_tokens: int = Field(1000, ge=1, le=8192)
+    """``generate``: longest answer, in tokens; it ends as soon as the score is there."""
     explain: bool = False
-    """``generate``: also ask why, and keep the answer."""
+    """Keep the reasons: the constraints that ``lexical`` counted, or the model's words with ``generate``."""
     given: str | None = None
-    """A CSV in the published form (``guidance_scale.csv``: image, prompt, guidance_scale) in place of the stage."""
+    """A CSV in place of the stage: the published ``guidance_scale.csv`` (image, prompt, guidance_scale)."""
 
     @model_validator(mode="after")
     def _complete(self) -> "Guidance":
@@ -43,4 +48,6 @@ class Guidance(Block):
             raise ValueError(f"backend {self.backend!r} needs a model")
         if self.backend == "server" and not self.server and not self.given:
             raise ValueError("backend 'server' needs the server's address")
+        if self.explain and self.backend != "lexical" and self.procedure == "choice":
+            raise ValueError("explain needs procedure 'generate': a choice of one token gives no reasons")
         return self

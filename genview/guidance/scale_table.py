@@ -1,0 +1,119 @@
+"""From the shards' scores to one guidance scale per image."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genview import tables
+from genview.config.guidance import Guidance
+from genview.data import manifest as manifests
+from genview.data import published
+from genview.errors import GenviewError
+from genview.guidance import scales
+
+_LOG = logging.getLogger(__name__)
+
+
+def _scores(keys: pa.ChunkedArray, shards: Sequence[str | Path]) -> pa.ChunkedArray:
+    """The shards' scores in the manifest's order; null where a caption could not be scored."""
+    made = tables.read_shards(shards, tables.GUIDANCE, ["key", "score"])
+    if made["key"].equals(keys):
+        return made["score"]
+    rows, missing, unknown = published.align(made, keys)
+    if missing or unknown or len(rows) != len(keys):
+        raise GenviewError(
+            f"the guidance scores are not those of the manifest: {len(missing)} images have none, {len(unknown)} keys "
+            f"are no image ({', '.join(map(repr, [*missing[:3], *unknown[:3]]))}), or a key is there twice; remake them"
+        )
+    return rows["score"]
+
+
+def _given(keys: pa.ChunkedArray, guidance: Guidance, root: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """Scales from the published file, and where the default stands: image not listed, or scale not a number."""
+    rows, missing, unknown = published.align(
+        published.read_csv(guidance.given, "guidance_scale", image_root=root), keys
+    )
+    if missing:
+        _LOG.warning(
+            "%s: does not list %d of %d images, such as %s; they get the default scale %g",
+            guidance.given,
+            len(missing),
+            len(keys),
+            ", ".join(missing[:3]),
+            guidance.default_scale,
+        )
+    if unknown:
+        _LOG.warning(
+            "%s: lists %d images that are not in the manifest, such as %s",
+            guidance.given,
+            len(unknown),
+            ", ".join(unknown[:3]),
+        )
+    if not len(rows):
+        raise GenviewError(
+            f"{guidance.given}: lists no image of the manifest; is the column 'image' relative to the same folder?"
+        )
+    positions = pc.index_in(keys, value_set=rows["key"])
+    values = rows["guidance_scale"].cast(pa.float64()).take(positions)
+    return pc.fill_null(values, guidance.default_scale).to_numpy(), values.is_null().to_numpy()
+
+
+def _adaptive(scores: pa.ChunkedArray, guidance: Guidance) -> tuple[np.ndarray, np.ndarray]:
+    unscored = scores.is_null().to_numpy()
+    filled = pc.fill_null(scores, 1).to_numpy()
+    values = scales.scale(filled, scales=guidance.scales)
+    values[unscored] = guidance.default_scale
+    return values, unscored
+
+
+def run(
+    guidance: Guidance,
+    *,
+    manifest: str | Path,
+    scores: Sequence[str | Path],
+    output: str | Path,
+    seed: int,
+    stamp: Mapping[str, str],
+    root: str | Path | None = None,
+) -> None:
+    """Write one guidance scale per row of the manifest.
+
+    Args:
+        guidance: strategy and scales.
+        manifest: ``manifest.parquet``.
+        scores: the shards' scores in order (``tables.GUIDANCE``); none unless the strategy is adaptive.
+        output: the Parquet file (``tables.GUIDANCE_SCALE``).
+        seed: the study's seed, for the random strategy.
+        stamp: provenance of the table.
+        root: folder of the images; absolute paths in a given file are relative to it.
+
+    Raises:
+        GenviewError: the scores are not those of the manifest, or were not made alike, or a given file is of no use.
+    """
+    keys = manifests.read(manifest, columns=["key"])["key"]
+    score = pa.nulls(len(keys), pa.int32())
+    is_default = np.zeros(len(keys), bool)
+    if guidance.given:
+        values, is_default = _given(keys, guidance, root)
+    elif guidance.strategy == "constant":
+        values = np.full(len(keys), guidance.constant)
+    elif guidance.strategy == "random":
+        values = np.array(
+            [scales.random_scale(key, seed=seed, scales=guidance.scales) for key in keys.to_pylist()], np.float64
+        )
+    else:
+        score = _scores(keys, scores)
+        values, is_default = _adaptive(score, guidance)
+    columns = {"key": keys, "guidance_scale": pa.array(values, pa.float32()), "score": score, "is_default": is_default}
+    tables.write(pa.table(columns), tables.GUIDANCE_SCALE, output, **stamp)
+
+    levels, counts = np.unique(values, return_counts=True)
+    _LOG.info("guidance scales: %s", ", ".join(f"{level:g}: {count}" for level, count in zip(levels, counts)))
+    if is_default.any():
+        _LOG.warning(
+            "%d of %d captions could not be scored and get %g", is_default.sum(), len(keys), guidance.default_scale
+        )

@@ -1,0 +1,123 @@
+"""Score the captions of one shard with a backend, whichever it is: batches, progress, restarts, the table.
+
+The backends are the modules ``lexical``, ``language_model``, ``vision_language_model`` and ``server``; each has a
+class ``Scorer`` made from the configuration block. This module imports none of them, so that a study depends on the
+code, and pays for the imports, of its own backend alone.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from genview import progress, provenance, tables
+from genview.data import manifest as manifests
+from genview.data.reader import Reader
+from genview.errors import GenviewError
+from genview.guidance.answers import Answer
+from genview.guidance.journal import Journal
+
+NO_CAPTION = Answer(None, raw_answer="the image has no caption")
+
+
+class Scorer(Protocol):
+    """What a backend is."""
+
+    batch_size: int
+    """Captions per call."""
+    is_costly: bool
+    """Whether answers are worth keeping for a restart."""
+    needs_images: bool
+    """Whether ``score`` takes the images (PIL, RGB), too."""
+
+    def score(self, captions: Sequence[str], images: Sequence | None = None) -> list[Answer]:
+        """One answer per caption, in order; a caption that cannot be scored gets an answer without a score."""
+        ...
+
+
+def run(
+    scorer: Scorer,
+    *,
+    manifest: str | Path,
+    shard: str,
+    output: str | Path,
+    stamp: Mapping[str, str],
+    root: str | Path | None = None,
+) -> None:
+    """Score one shard of the manifest.
+
+    A costly backend's answers are kept beside ``output`` until the shard is done; a restart asks for the missing ones
+    alone. If captions remain without a score, they are kept further, so that running the rule again asks for those.
+
+    Args:
+        scorer: the backend.
+        manifest: ``manifest.parquet``.
+        shard: name such as ``"0-of-2"``.
+        output: the Parquet file (``tables.GUIDANCE``).
+        stamp: provenance of the table; restarts use answers made under the same stamp.
+        root: folder of the images, for backends that look at them.
+    """
+    rows = manifests.read(manifest, shard, ["key", "caption", "path", "offset", "length"]).to_pylist()
+    answers = {row["key"]: NO_CAPTION for row in rows if not (row["caption"] or "").strip()}
+    log = logging.getLogger(__name__)
+    journal = None
+    if scorer.is_costly:
+        path = Path(output).with_suffix(".answers.jsonl")
+        journal = Journal(path, provenance.digest(dict(stamp)))
+        kept = {row["key"]: journal.answers[row["key"]] for row in rows if row["key"] in journal.answers}
+        log.info("%d of %d answers kept from an earlier attempt", len(kept), len(rows))
+        answers.update(kept)
+
+    waiting = [row for row in rows if row["key"] not in answers]
+    # Captions of like length share a batch, which keeps padding small; the order of the table is the manifest's.
+    waiting.sort(key=lambda row: (len(row["caption"]), row["key"]))
+    reader = Reader(root) if scorer.needs_images else None
+    with progress.bar("captions", total=len(rows), initial=len(answers), unit="caption") as bar:
+        for start in range(0, len(waiting), scorer.batch_size):
+            batch = waiting[start : start + scorer.batch_size]
+            made = _score(scorer, batch, reader)
+            if journal:
+                journal.add(made)
+            answers.update(made)
+            bar.update(len(batch))
+
+    _write([answers[row["key"]] for row in rows], [row["key"] for row in rows], output, stamp)
+    unscored = [row["key"] for row in rows if answers[row["key"]].score is None]
+    for key in unscored[:20]:
+        log.warning("%s: not scored: %s", key, (answers[key].raw_answer or "")[:200])
+    if unscored:
+        log.warning("%d of %d captions could not be scored; they get the default scale", len(unscored), len(rows))
+    if journal:
+        journal.close(remove=all(answers[key] is NO_CAPTION for key in unscored))
+
+
+def _score(scorer: Scorer, batch: list[dict], reader: Reader | None) -> dict[str, Answer]:
+    if reader is None:
+        made = scorer.score([row["caption"] for row in batch])
+        return {row["key"]: answer for row, answer in zip(batch, made, strict=True)}
+    answers, readable, images = {}, [], []
+    for row in batch:
+        try:
+            images.append(reader.image(row["path"], row["offset"], row["length"]))
+            readable.append(row)
+        except GenviewError as error:
+            answers[row["key"]] = Answer(None, raw_answer=str(error))
+    if readable:
+        made = scorer.score([row["caption"] for row in readable], images)
+        answers |= {row["key"]: answer for row, answer in zip(readable, made, strict=True)}
+    return answers
+
+
+def _write(answers: list[Answer], keys: list[str], output: str | Path, stamp: Mapping[str, str]) -> None:
+    probabilities = pa.array([answer.probabilities for answer in answers], pa.list_(pa.float32(), 4))
+    columns = {
+        "key": keys,
+        "score": [answer.score for answer in answers],
+        "probabilities": probabilities,
+        "expectation": [answer.expectation for answer in answers],
+        "explanation": [answer.explanation for answer in answers],
+        "raw_answer": [answer.raw_answer for answer in answers],
+    }
+    tables.write(columns, tables.GUIDANCE, output, **stamp)

@@ -1,0 +1,24 @@
+"""Rule ``guidance_score``: how far each caption of a shard constrains the picture."""
+
+import importlib
+
+from genview import stage
+from genview.config.dataset import Dataset
+from genview.config.guidance import Guidance
+from genview.data import reader
+from genview.guidance import scoring
+
+with stage.running(snakemake.log[0]):
+    settings = snakemake.params.settings
+    guidance = Guidance.model_validate(settings["guidance"])
+    backend = f"genview.guidance.{guidance.backend}"
+    scorer = importlib.import_module(backend).Scorer(guidance)
+    dataset = settings["dataset"] and Dataset.model_validate(settings["dataset"])
+    scoring.run(
+        scorer,
+        manifest=snakemake.input.manifest,
+        shard=snakemake.wildcards.shard,
+        output=snakemake.output.scores,
+        root=reader.data_root(dataset, snakemake.input.manifest) if dataset else None,
+        stamp=stage.stamp("guidance_score", settings["study"], settings, "genview.guidance.scoring", backend),
+    )
