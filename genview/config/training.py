@@ -12,7 +12,8 @@ NonNegative = Annotated[float, Field(ge=0)]
 class Augmentation(Block):
     """What happens to each view on its own (GenView++'s defaults)."""
 
-    image_size: int = Field(224, ge=16)
+    image_size: int | None = Field(None, ge=16)
+    """Side of the views in pixels; null: the model's own."""
     minimum_area: Annotated[float, Field(gt=0, le=1)] = 0.08
     """Smallest area of the random resized crop, as a share of the image; 0.5 is the published weak augmentation."""
     flip: Share = 0.5
@@ -49,7 +50,7 @@ class RunData(Block):
     crops: int = Field(1, ge=1, le=16)
     """Augmented crops per image."""
     minimum_views: int = Field(2, ge=1)
-    """Views per sample at least: originals are repeated, augmented anew, to reach it."""
+    """Views (images x crops) per sample at least: originals are repeated, augmented anew, to reach it."""
     missing: Literal["original", "refuse"] = "original"
     """Where a generated view is missing: use the original (counted and reported), or stop."""
     workers: int = Field(0, ge=0)
@@ -101,7 +102,7 @@ class Optimizer(Block):
 
     name: Literal["adamw", "lars", "sgd"] = "adamw"
     base_learning_rate: Annotated[float, Field(gt=0)] = 2e-4
-    """Scaled by views x global batch / 256 (x crops / 2 where crops > 1)."""
+    """Scaled by images of a sample x crops / 2 x samples of a step / 256, as published."""
     scale_learning_rate: bool = True
     betas: tuple[Share, Share] = (0.9, 0.98)
     momentum: Share = 0.9
@@ -117,6 +118,7 @@ class Checkpoints(Block):
     """What is kept, and when."""
 
     every_steps: int = Field(1000, ge=1)
+    """Optimiser steps between checkpoints; one is saved at the end and at a cluster's warning in any case."""
     keep: int = Field(2, ge=1)
     """Newest checkpoints that are kept."""
     keep_epochs: tuple[int, ...] = ()
@@ -141,16 +143,54 @@ class Run(Block):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of an exponential moving average of the weights; null: none."""
     processes: int = Field(1, ge=1)
-    """Processes (GPUs) per node."""
+    """Processes (GPUs) per node; each takes ``batch_size`` samples."""
     nodes: int = Field(1, ge=1)
+    log_every_steps: int = Field(10, ge=1)
+    """Optimiser steps between lines of metrics.jsonl."""
     data: RunData = RunData()
     model: RunModel = RunModel()
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
     checkpoints: Checkpoints = Checkpoints()
 
+    @property
+    def world_size(self) -> int:
+        """Training processes on all nodes."""
+        return self.processes * self.nodes
+
+    def coefficients_in_use(self) -> tuple[Coefficients, ...]:
+        """The sets of coefficients that some epoch of the run has."""
+        switch = self.loss.switch_epoch
+        if self.method != "genviewpp":
+            return ()
+        if switch is None or switch >= self.epochs:
+            return (self.loss.early,)
+        return (self.loss.later,) if switch == 0 else (self.loss.early, self.loss.later)
+
+    @property
+    def uses_text(self) -> bool:
+        """Whether captions are needed: some epoch has an image-text term."""
+        return any(c.image_text or c.image_text_quality for c in self.coefficients_in_use())
+
+    @property
+    def uses_quality(self) -> bool:
+        """Whether the quality encoder is needed."""
+        if self.method == "simclr":
+            return self.loss.gamma_image_image > 0
+        return any(c.image_image_quality or c.image_text_quality for c in self.coefficients_in_use())
+
+    @property
+    def uses_text_quality(self) -> bool:
+        """Whether the originals' and captions' precomputed features are needed."""
+        return any(c.image_text_quality for c in self.coefficients_in_use())
+
     @model_validator(mode="after")
-    def _accumulation(self) -> "Run":
+    def _possible(self) -> "Run":
         if self.cached_chunk and self.accumulate > 1:
             raise ValueError("cached_chunk and accumulate > 1 exclude each other")
+        for coefficients in self.coefficients_in_use():
+            if not any(coefficients.model_dump().values()):
+                raise ValueError("loss: all coefficients are 0; nothing would be learnt")
+        if self.optimizer.warmup_epochs > self.epochs:
+            raise ValueError(f"optimizer.warmup_epochs is longer than the run ({self.epochs} epochs)")
         return self

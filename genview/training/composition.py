@@ -1,0 +1,66 @@
+"""Which images a sample consists of: a pure function of (seed, epoch, key) and the configuration."""
+
+import math
+from typing import NamedTuple
+
+from genview.config.training import RunData
+from genview.training import chance
+
+ORIGINAL = None
+"""Source of a slice: the original image rather than a set of views."""
+
+
+class Slice(NamedTuple):
+    """One augmented crop of one image of a sample."""
+
+    source: str | None
+    """Name of the view set; None: the original."""
+    draw: int
+    """Chooses among the set's samples of this key: the index is ``draw`` modulo their number."""
+    seed: int
+    """Seed of its augmentation."""
+
+
+def images_per_sample(data: RunData) -> int:
+    """Images of a sample, repeated originals included."""
+    images = int(data.include_original) + (len(data.views) if data.choose is None else data.choose)
+    return max(images, math.ceil(data.minimum_views / data.crops))
+
+
+def views_per_sample(data: RunData) -> int:
+    """V: images x crops."""
+    return images_per_sample(data) * data.crops
+
+
+def compose(data: RunData, seed: int, epoch: int, key: str) -> list[Slice]:
+    """The slices of a sample, in the order of its views.
+
+    Every choice has a seed of its own, named by what it is for, so that one option does not disturb the others.
+    """
+    names = list(data.views)
+    if data.choose is not None:
+        drawn = chance.shuffled(
+            [name for name in names if name not in data.always], seed, epoch, key, "choice of view sets"
+        )
+        taken = {*data.always, *drawn[: data.choose - len(data.always)]}
+        names = [name for name in names if name in taken]
+    images: list[tuple[str, str | None]] = [("original", ORIGINAL)] if data.include_original else []
+    for name in names:
+        hit = chance.uniform(seed, epoch, key, "probability", name) < data.views[name]
+        images.append((name, name if hit else ORIGINAL))
+    repeats = images_per_sample(data) - len(images)
+    images += [(f"original again {number}", ORIGINAL) for number in range(repeats)]
+    slices = [
+        (
+            f"{slot} {crop}",
+            Slice(
+                source,
+                chance.bits(seed, epoch, key, "sample", slot),
+                chance.bits(seed, epoch, key, "augmentation", slot, crop),
+            ),
+        )
+        for slot, source in images
+        for crop in range(data.crops)
+    ]
+    places = dict(slices)
+    return [places[slot] for slot in chance.shuffled(places, seed, epoch, key, "order")]

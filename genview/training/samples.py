@@ -1,0 +1,205 @@
+"""The training data: a map-style dataset over references, and the order in which it is read.
+
+Index = (epoch, row). What an index gives depends on nothing else, so that a run can go on in the middle of an epoch
+and any number of loader processes reads the same data.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from genview.config.training import RunData
+from genview.data.reader import Reader
+from genview.errors import GenviewError
+from genview.training import chance, composition
+from genview.training.augment import Augment
+from genview.training.precomputed import PrecomputedQuality
+from genview.training.views import ViewIndex
+
+
+@dataclass
+class Batch:
+    """One process's part of a step.
+
+    Attributes:
+        keys: B names.
+        views: float32 [V, B, 3, S, S], normalised for the model that is trained.
+        clean: the same crops before their colours were changed; None where nothing asks for them.
+        text: token ids [B, L]; None without captions.
+        original_background: [B, D] of the quality encoder; caption_embedding: [B, E]; None where not needed.
+        fallbacks: generated views that were missing and replaced by the original.
+    """
+
+    keys: list[str]
+    views: Tensor
+    clean: Tensor | None
+    text: Tensor | None
+    original_background: Tensor | None
+    caption_embedding: Tensor | None
+    fallbacks: int
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        values = {name: change(v) if isinstance(v, Tensor) else v for name, v in vars(self).items()}
+        return Batch(**values)
+
+    def to(self, device: torch.device) -> "Batch":
+        """On a device; the copy of pinned memory does not wait."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """In page-locked memory (called by the loader)."""
+        return self._map(Tensor.pin_memory)
+
+
+class Samples(Dataset):
+    """A sample = the views of one original, its caption, and what was precomputed about it."""
+
+    def __init__(
+        self,
+        manifest: pa.Table,
+        reader: Reader,
+        views: dict[str, ViewIndex],
+        data: RunData,
+        augment: Augment,
+        *,
+        seed: int,
+        tokenizer: Callable[[list[str]], Tensor] | None = None,
+        quality: PrecomputedQuality | None = None,
+        clean: bool = False,
+    ):
+        self.manifest, self.reader, self.views, self.data = manifest, reader, views, data
+        self.augment, self.seed, self.tokenizer, self.quality, self.clean = augment, seed, tokenizer, quality, clean
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def _original(self, row: int):
+        path, offset, length = (self.manifest[name][row].as_py() for name in ("path", "offset", "length"))
+        return self.reader.image(path, offset, length)
+
+    def __getitem__(self, index: tuple[int, int]) -> dict[str, Any]:
+        epoch, row = index
+        key = self.manifest["key"][row].as_py()
+        images: dict[Any, Any] = {}
+        views, clean, fallbacks = [], [], 0
+        for source, draw, seed in composition.compose(self.data, self.seed, epoch, key):
+            image = None
+            if source is not composition.ORIGINAL:
+                place = (source, draw)
+                if place not in images:
+                    images[place] = self.views[source].image(row, draw)
+                image = images[place]
+                fallbacks += image is None
+            if image is None:
+                if composition.ORIGINAL not in images:
+                    images[composition.ORIGINAL] = self._original(row)
+                image = images[composition.ORIGINAL]
+            view, before = self.augment(image, seed, clean=self.clean)
+            views.append(view)
+            clean.append(before)
+        return {
+            "key": key,
+            "views": torch.stack(views),
+            "clean": torch.stack(clean) if self.clean else None,
+            "caption": self.manifest["caption"][row].as_py() if self.tokenizer else None,
+            "quality": self.quality[row] if self.quality else None,
+            "fallbacks": fallbacks,
+        }
+
+    def collate(self, samples: Sequence[dict[str, Any]]) -> Batch:
+        """Samples to a batch, view-major."""
+        quality = [sample["quality"] for sample in samples] if self.quality else None
+        return Batch(
+            keys=[sample["key"] for sample in samples],
+            views=torch.stack([sample["views"] for sample in samples], dim=1),
+            clean=torch.stack([sample["clean"] for sample in samples], dim=1) if self.clean else None,
+            text=self.tokenizer([sample["caption"] for sample in samples]) if self.tokenizer else None,
+            original_background=torch.stack([background for background, _ in quality]) if quality else None,
+            caption_embedding=torch.stack([caption for _, caption in quality]) if quality else None,
+            fallbacks=sum(sample["fallbacks"] for sample in samples),
+        )
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which rows each process reads at each step: a permutation per epoch, cut into equal steps, the rest dropped.
+
+    Attributes:
+        rows: number of images.
+        batch_size: samples per process and part of a step.
+        accumulate: parts of a step.
+        world_size: processes. A step's rows are the same for every split into processes of the same total.
+        seed: of the permutations.
+    """
+
+    rows: int
+    batch_size: int
+    accumulate: int
+    world_size: int
+    seed: int
+
+    def __post_init__(self):
+        if self.steps_per_epoch == 0:
+            raise GenviewError(
+                f"a step takes {self.samples_per_step} samples (batch_size x accumulate x processes), but there are "
+                f"only {self.rows} images; make batch_size smaller"
+            )
+
+    @property
+    def samples_per_step(self) -> int:
+        """Samples of all processes and parts."""
+        return self.batch_size * self.accumulate * self.world_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in an epoch."""
+        return self.rows // self.samples_per_step
+
+    def batches(self, rank: int, first_step: int, last_step: int) -> Iterator[list[tuple[int, int]]]:
+        """Indexes (epoch, row) of one process, part after part, from one step up to another (not included)."""
+        step = first_step
+        while step < last_step:
+            epoch, within = divmod(step, self.steps_per_epoch)
+            generator = torch.Generator().manual_seed(chance.bits(self.seed, epoch, "order of the epoch"))
+            order = torch.randperm(self.rows, generator=generator)
+            for within in range(within, min(self.steps_per_epoch, within + last_step - step)):
+                for part in range(self.accumulate):
+                    start = within * self.samples_per_step + (part * self.world_size + rank) * self.batch_size
+                    yield [(epoch, row) for row in order[start : start + self.batch_size].tolist()]
+                step += 1
+
+
+class _Batches:
+    """What the loader wants as a batch sampler."""
+
+    def __init__(self, order: Order, rank: int, first_step: int, last_step: int):
+        self._arguments = (rank, first_step, last_step)
+        self._order = order
+
+    def __iter__(self):
+        return self._order.batches(*self._arguments)
+
+    def __len__(self):
+        _, first, last = self._arguments
+        return (last - first) * self._order.accumulate
+
+
+def loader(
+    samples: Samples, order: Order, *, rank: int, first_step: int, last_step: int, workers: int, pin: bool
+) -> DataLoader:
+    """Batches of one process for a range of steps; its workers live as long as it is read."""
+    return DataLoader(
+        samples,
+        batch_sampler=_Batches(order, rank, first_step, last_step),
+        collate_fn=samples.collate,
+        num_workers=workers,
+        pin_memory=pin,
+        prefetch_factor=4 if workers else None,
+        # Loader processes only read and transform; forking a process that holds a GPU or threads is what breaks.
+        multiprocessing_context="forkserver" if workers else None,
+    )
