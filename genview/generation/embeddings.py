@@ -1,14 +1,19 @@
 """Image embeddings for unCLIP: those of the foreground pass where they are the pipeline's own, else made here."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image
 
-from genview import tables
+from genview import progress, tables
+from genview.data.reader import Reader
+from genview.errors import GenviewError
 from genview.generation.pipelines import LoadedPipeline
 
 AGREEMENT = 0.98
@@ -54,3 +59,72 @@ def agree(loaded: LoadedPipeline, images: Sequence[Image.Image], embeddings: np.
     logger.info("kept against the pipeline's own embeddings: cosine at least %.5f", cosines.min())
     # A normalised embedding points the same way and is still not the one that the pipeline expects.
     return bool(cosines.min() > AGREEMENT and np.all(np.abs(scale - 1) < 1 - AGREEMENT))
+
+
+@dataclass
+class Embeddings:
+    """The embeddings of a shard's images."""
+
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    """float32 [E] by key."""
+    origin: str | None = None
+    """``foreground``: made in the foreground pass; ``pipeline``: made by the pipeline's encoder; None: none needed."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Why a key has none."""
+
+    def digest(self, key: str) -> str | None:
+        """Digest of one embedding's bytes."""
+        return hashlib.sha256(self.values[key].tobytes()).hexdigest()[:16] if key in self.values else None
+
+
+def of_shard(
+    loaded: LoadedPipeline, rows: pa.Table, scores: str | Path | None, reader: Reader, batch_size: int
+) -> Embeddings:
+    """The embeddings that the pipeline needs: kept ones if they are its own, else made from the original images.
+
+    Args:
+        loaded: the pipeline.
+        rows: rows of the manifest.
+        scores: the same shard of the foreground pass; None: there is none.
+        reader: reads the originals.
+        batch_size: images that are encoded at once.
+    """
+    if loaded.mode == "txt" or not len(rows):
+        return Embeddings()
+    references = list(zip(*(rows[name].to_pylist() for name in ("key", "path", "offset", "length"))))
+    vectors = kept(scores) if scores else {}
+    if vectors and _are_own(loaded, vectors, references, reader):
+        missing = [key for key, *_ in references if key not in vectors]
+        return Embeddings(
+            values={key: vectors[key] for key, *_ in references if key in vectors},
+            origin="foreground",
+            failed=dict.fromkeys(missing, "no embedding: the image is not in the table of the foreground pass"),
+        )
+    result = Embeddings(origin="pipeline")
+    logger.info("the images are encoded by the pipeline's own image encoder")
+    for start in progress.track(range(0, len(references), batch_size), "encode originals", unit="batch"):
+        images = {}
+        for key, *reference in references[start : start + batch_size]:
+            try:
+                images[key] = reader.image(*reference)
+            except GenviewError as error:
+                result.failed[key] = f"the original cannot be read: {error}"
+        result.values.update(zip(images, encode(loaded, list(images.values()), batch_size)))
+    return result
+
+
+def _are_own(
+    loaded: LoadedPipeline, vectors: dict[str, np.ndarray], references: Sequence[tuple], reader: Reader
+) -> bool:
+    """Whether kept embeddings are the pipeline's own, judged by the first originals that can be read."""
+    keys, images = [], []
+    for key, *reference in references:
+        if len(keys) == COMPARED:
+            break
+        if key in vectors:
+            try:
+                images.append(reader.image(*reference))
+                keys.append(key)
+            except GenviewError:  # looked at where it matters: where an image has to be encoded
+                continue
+    return bool(keys) and agree(loaded, images, np.stack([vectors[key] for key in keys]))

@@ -53,7 +53,7 @@ class Sampler:
         self.loaded = loaded
         self.view = view
         self.batch_size = view.batch_size
-        # A scale of 1 for all images needs no unconditional half; a scale of 1 among others is exact without it.
+        # Without guidance for any image the unconditional half is not computed at all.
         self.guided = view.guidance_source() != 1.0
         self.seconds: Counter[str] = Counter()
         self.prompts_truncated = 0
@@ -143,9 +143,9 @@ class Sampler:
     ) -> torch.Tensor:
         """One pass of the UNet."""
         conditions = {} if labels is None else {"class_labels": labels}
-        return self.loaded.pipeline.unet(
-            inputs, step, encoder_hidden_states=prompts, return_dict=False, **conditions
-        )[0]
+        return self.loaded.pipeline.unet(inputs, step, encoder_hidden_states=prompts, return_dict=False, **conditions)[
+            0
+        ]
 
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,95 @@
+"""A shard of views: a WebDataset tar whose members are named after the keys, with all that remakes an image."""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import diffusers
+import torch
+
+from genview import __version__
+from genview.config.views import ViewSet
+from genview.generation.pipelines import LoadedPipeline
+from genview.generation.plan import Request
+
+
+def member_name(key: str, sample: int, samples: int) -> str:
+    """Name of an image's members without extension, from which ``key_of_member`` gives the key back.
+
+    WebDataset takes everything after the first dot of a file's name for its extension and leaves out what begins with
+    ``__``; those characters, and ``%``, are percent-encoded. Of several samples of one image each is a file in the
+    folder ``<key>``.
+    """
+    folder, slash, base = key.replace("%", "%25").rpartition("/")
+    base = base.replace(".", "%2E")
+    if samples > 1:
+        folder, slash, base = f"{folder}{slash}{base}", "/", str(sample)
+    name = f"{folder}{slash}{base}"
+    return "%5F" + name[1:] if name.startswith("__") else name
+
+
+def key_of_member(name: str, samples: int) -> tuple[str, int]:
+    """Key and sample of a member, given its name without extension."""
+    sample = 0
+    if samples > 1:
+        name, _, number = name.rpartition("/")
+        sample = int(number)
+    return unquote(name), sample
+
+
+def metadata(
+    request: Request, view: ViewSet, loaded: LoadedPipeline, embedding_digest: str | None, embedding_from: str | None
+) -> dict[str, Any]:
+    """Everything that an image depends on, as it is written beside it; no time, no path, no host."""
+    return {
+        "key": request.key,
+        "sample": request.sample,
+        "caption": request.caption,
+        "prompt": request.prompt,
+        "noise_level": request.noise_level,
+        "guidance_scale": request.guidance_scale,
+        "seed": request.seed,
+        "embedding": embedding_digest,
+        "embedding_from": embedding_from,
+        "model": loaded.model,
+        "weights": loaded.weights,
+        "scheduler": loaded.scheduler_config["_class_name"],
+        "size": loaded.size,
+        "view": view.model_dump(mode="json", exclude={"model", "noise_level", "guidance_scale"}),
+        "guided": view.guidance_source() != 1.0,
+        "versions": {"genview": __version__, "diffusers": diffusers.__version__, "torch": torch.__version__},
+    }
+
+
+def to_json(values: dict[str, Any]) -> bytes:
+    """The bytes of a JSON member: keys sorted, one line."""
+    return json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+
+
+def write_tar(path: Path, members: Iterable[tuple[str, bytes, bytes]]) -> list[tuple[int, int]]:
+    """Write a tar of (name, JPEG, JSON), in the order given; equal members give equal bytes.
+
+    Returns:
+        Offset and length of each JPEG in the tar.
+    """
+    places = []
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
+        for name, jpeg, text in members:
+            places.append((_add(tar, f"{name}.jpg", jpeg), len(jpeg)))
+            _add(tar, f"{name}.json", text)
+    return places
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> int:
+    """Append a member whose header depends on its name and size alone; returns the offset of its data."""
+    header = tarfile.TarInfo(name)
+    header.size = len(data)
+    header.mode = 0o644
+    offset = tar.offset + len(header.tobuf(tar.format, tar.encoding, tar.errors))
+    tar.addfile(header, io.BytesIO(data))
+    tar.members.clear()  # tarfile keeps every header, for a listing that nobody asks a written tar for
+    return offset

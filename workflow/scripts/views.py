@@ -1,0 +1,37 @@
+"""Rule ``views``: one shard of a set of generated views."""
+
+from pathlib import Path
+
+from genview import stage
+from genview.config import load
+from genview.config.views import ViewSet
+from genview.data.reader import data_root
+from genview.generation import shard
+
+with stage.running(snakemake.log.text):
+    settings = snakemake.params.settings
+    # Where the originals lie and how many may fail change no image, so they are no parameters that re-run the rule.
+    dataset = load.parse(snakemake.config).dataset
+    tar = Path(snakemake.output.tar)
+    shard.run(
+        shard.Job(
+            name=snakemake.wildcards.view,
+            view=ViewSet.model_validate(settings["view"]),
+            shard=snakemake.wildcards.shard,
+            seed=settings["seed"],
+            manifest=Path(snakemake.input.manifest),
+            conditions=Path(snakemake.input.conditions),
+            root=data_root(dataset, snakemake.input.manifest),
+            scores=Path(snakemake.input.scores) if snakemake.input.scores else None,
+            tar=tar,
+            index=Path(snakemake.output.index),
+            statistics=Path(snakemake.log.statistics),
+            work=tar.parent / ".work",
+            stamp=stage.stamp("views", settings["study"], settings, "genview.generation.shard"),
+            levels=settings.get("levels", ()),
+            scales=settings.get("scales", ()),
+            maximum_rejects=dataset.maximum_rejects,
+            maximum_pixels=dataset.maximum_pixels,
+            threads=snakemake.threads,
+        )
+    )
