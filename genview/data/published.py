@@ -10,16 +10,15 @@
 Columns are found by name, rows by image: the key of an image is its path without the extension, relative to the root.
 """
 
-import csv
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as csv
 
 from genview import atomic, tables
 from genview.data import keys, source_table
@@ -177,19 +176,19 @@ def align(table: pa.Table, wanted: pa.ChunkedArray | Sequence[str]) -> tuple[pa.
     return found.select(table.column_names), missing, unknown
 
 
-def image_names(manifest: pa.Table) -> list[str]:
+def image_names(manifest: pa.Table) -> pa.ChunkedArray:
     """What the published files call each image: its path, or ``<key>.jpg`` where it is a slice of a tar."""
-    names = manifest.select(["key", "path"]).to_pydict()
-    return [f"{key}.jpg" if path.lower().endswith(".tar") else path for key, path in zip(names["key"], names["path"])]
+    in_tar = pc.ends_with(manifest["path"], ".tar", ignore_case=True)
+    return pc.if_else(in_tar, pc.binary_join_element_wise(manifest["key"], ".jpg", ""), manifest["path"])
 
 
-def write_csv(path: str | Path, kind: Kind, columns: Mapping[str, Iterable]) -> None:
+def write_csv(path: str | Path, kind: Kind, columns: Mapping[str, Any]) -> None:
     """Write one of the published files, complete or not at all.
 
     Args:
         path: the CSV.
         kind: which file.
-        columns: ``image``, ``prompt`` and the kind's values; null is written as an empty field.
+        columns: ``image``, ``prompt`` and the kind's values, as Arrow columns or lists; null is an empty field.
 
     Raises:
         GenviewError: a column is missing.
@@ -197,18 +196,10 @@ def write_csv(path: str | Path, kind: Kind, columns: Mapping[str, Iterable]) -> 
     missing = [name for name in _ORDER[kind] if name not in columns]
     if missing:
         raise GenviewError(f"{path}: no values for the columns {missing}")
-    with atomic.writing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_ORDER[kind])
-        for row in zip(*(columns[name] for name in _ORDER[kind]), strict=True):
-            writer.writerow(_text(value) for value in row)
-
-
-def _text(value: str | int | float | None) -> str | int:
-    """A field; numbers with a fraction are float32 in our tables, and their shortest form is what was meant."""
-    if isinstance(value, float):
-        return str(np.float32(value))
-    return "" if value is None else value
+    table = pa.table({name: columns[name] for name in _ORDER[kind]})
+    options = csv.WriteOptions(quoting_style="needed", quoting_header="none")
+    with atomic.writing(path) as partial:
+        csv.write_csv(table, partial, options)
 
 
 def export(
@@ -232,11 +223,11 @@ def export(
         (noise_level, tables.NOISE_LEVEL, "noise_level"),
         (guidance_scale, tables.GUIDANCE_SCALE, "guidance_scale"),
     ]
-    columns: dict[str, list] = {"image": image_names(rows), "prompt": rows["caption"].to_pylist()}
+    columns = {"image": image_names(rows), "prompt": rows["caption"]}
     for path, schema, name in sources:
         values, missing, _ = align(tables.read(path, schema, ["key", name]), rows["key"])
         if missing:
             raise GenviewError(f"{path}: {len(missing)} images of the manifest are missing:" + shown(missing))
-        columns[name] = values[name].to_pylist()
+        columns[name] = values[name]
     for kind in _ORDER:
         write_csv(Path(folder) / f"{kind}.csv", kind, columns)

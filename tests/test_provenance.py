@@ -1,0 +1,85 @@
+"""The code of a stage decides what re-runs: a file too few gives stale results, a file too many wastes GPU-months."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from genview import provenance
+
+PACKAGE = Path(provenance.__file__).parent
+
+
+def names(*modules):
+    return {Path(path).relative_to(PACKAGE).as_posix() for path in provenance.sources(*modules)}
+
+
+def test_the_closure_holds_what_is_imported_at_every_depth():
+    closure = names("genview.data.ingest")
+    assert {"data/ingest.py", "data/images.py", "config/dataset.py", "errors.py", "__init__.py"} <= closure
+    assert "config/study.py" not in closure and "provenance.py" not in closure
+
+
+def test_the_closure_is_that_of_really_importing():
+    code = "import sys, genview.data.ingest; print(*[m for m in sys.modules if m.split('.')[0] == 'genview'])"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    found = {f"genview/{path}".removesuffix(".py").removesuffix("/__init__") for path in names("genview.data.ingest")}
+    assert {path.replace("/", ".") for path in found} == set(loaded)
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A copy of the package whose files may be changed."""
+    shutil.copytree(PACKAGE, tmp_path / "genview", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "genview")
+    provenance._imports.cache_clear()
+    provenance.sources.cache_clear()
+    yield tmp_path / "genview"
+    provenance._imports.cache_clear()
+    provenance.sources.cache_clear()
+
+
+def test_a_change_in_an_imported_file_changes_the_digest_and_one_elsewhere_does_not(copy):
+    before = provenance.code_digest("genview.data.ingest")
+    (copy / "config/views.py").write_text("# another stage's\n")
+    assert provenance.code_digest("genview.data.ingest") == before
+    images = copy / "data/images.py"
+    images.write_bytes(images.read_bytes() + b"# changed\n")
+    assert provenance.code_digest("genview.data.ingest") != before
+
+
+def test_the_digest_does_not_depend_on_where_the_package_lies(copy):
+    moved = provenance.code_digest("genview.data.keys")
+    assert moved == provenance.digest(
+        [(path, provenance.file_sha256(PACKAGE / path)) for path in sorted(names_in(copy, "genview.data.keys"))]
+    )
+
+
+def names_in(root, *modules):
+    return {Path(path).relative_to(root).as_posix() for path in provenance.sources(*modules)}
+
+
+def test_an_unknown_module_is_an_error():
+    with pytest.raises(ModuleNotFoundError, match=r"genview\.data\.nothing"):
+        provenance.sources("genview.data.nothing")
+
+
+def test_digests_ignore_order_of_keys_and_nothing_else():
+    assert provenance.digest({"a": 1, "b": 2}) == provenance.digest({"b": 2, "a": 1})
+    assert len({provenance.digest(value) for value in ({"a": 1}, {"a": "1"}, {"a": 1.5}, ["a", 1], {})}) == 5
+
+
+def test_a_combined_digest_is_of_contents_in_order(tmp_path):
+    for name, text in [("a", "1"), ("b", "2"), ("c", "1")]:
+        (tmp_path / name).write_text(text)
+    a, b, c = (tmp_path / name for name in "abc")
+    assert provenance.combined_file_digest([a, b]) == provenance.combined_file_digest([c, b])
+    assert provenance.combined_file_digest([a, b]) != provenance.combined_file_digest([b, a])
+
+
+def test_light_modules_do_not_load_torch():
+    modules = "genview.tables, genview.atomic, genview.provenance, genview.errors, genview.data.ingest, genview.stage"
+    code = f"import sys, {modules}; print(*sorted({{'torch', 'datasets', 'sklearn', 'scipy'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "\n"
