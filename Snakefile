@@ -19,3 +19,7 @@ rule all:
     input:
         f"{RESULTS}/data/manifest.parquet",
         f"{RESULTS}/conditions/guidance_scale.parquet",
+
+
+onstart:
+    check_before_start(workflow.dag)

@@ -167,10 +167,15 @@ def write(results: Path, images: int = 60, name: str = "miniature", **changes: o
 
     for number, (run, accuracy) in enumerate(RUNS.items()):
         lines = [
-            {"step": step, "epoch": step / 25, "loss": 4 / (1 + step / 20) + number, "image_text_loss": 2 / (1 + step / 9),
-             "learning_rate": 1e-3 * (1 - step / 50)}
+            {
+                "step": step,
+                "epoch": step / 25,
+                "loss": 4 / (1 + step / 20) + number,
+                "image_text_loss": 2 / (1 + step / 9),
+                "learning_rate": 1e-3 * (1 - step / 50),
+            }
             for step in range(50)
-        ]  # fmt: skip
+        ]
         path = folder / "runs" / run / "metrics.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -90,8 +90,8 @@ def _orientation(scores: np.ndarray, record: dict[str, Any]) -> list[Block]:
     border[1:-1, 1:-1] = False
     words = (
         f"Tokens at the border project to {mean[border].mean():.2f} on average, the others to "
-        f"{mean[~border].mean() if (~border).any() else float('nan'):.2f}. Objects sit inside the frame more often than "
-        "at its border, so the larger values are foreground."
+        f"{mean[~border].mean() if (~border).any() else float('nan'):.2f}. Objects sit inside the frame more often "
+        "than at its border, so the larger values are foreground."
     )
     blocks.append(
         Figure("orientation", text, "Map of the mean token projection by place in the image. " + words, words)

@@ -64,10 +64,15 @@ def _costs(results: Results) -> list[Block]:
     if costs:
         total = sum(seconds for _, (_, seconds, _) in costs)
         rows = [
-            [stage, wording.count(jobs), wording.seconds(seconds), wording.percent(seconds / total, 0) if total else "–",
-             wording.size(memory) if memory else "–"]
+            [
+                stage,
+                wording.count(jobs),
+                wording.seconds(seconds),
+                wording.percent(seconds / max(total, 1e-9), 0),
+                wording.size(memory) if memory else "–",
+            ]
             for stage, (jobs, seconds, memory) in costs
-        ]  # fmt: skip
+        ]
         rows.append(["all", wording.count(sum(jobs for _, (jobs, _, _) in costs)), wording.seconds(total), "", ""])
         columns = ["stage", "jobs", "time", "share", "largest memory"]
         caption = "Wall-clock time of the jobs, added up; jobs that ran side by side count each."

@@ -30,7 +30,7 @@ def section(results: Results) -> Section | None:
     waiting = {run: _mean(rows, "data_wait_share") for run, rows in speed.items()}
     for run, share in waiting.items():
         if share is not None and share > 0.2:
-            text = f"Run {run} spent {wording.percent(share, 0)} of its time waiting for data; more loader workers would help."
+            text = f"Run {run} spent {wording.percent(share, 0)} of its time waiting for data: raise data.workers."
             blocks.append(Note(text, warning=True))
     lead = f"{wording.plural(len(metrics), 'training run')}. Every term that was logged, over the epochs."
     return Section("training", "Training", lead, blocks)

@@ -33,6 +33,17 @@ def settings(**blocks):
     }
 
 
+def check_before_start(dag):
+    """Stop, before the first job, with a list of everything that would stop the stages that are to run."""
+    from genview import preflight
+
+    stages = {Path(job.rule.snakefile).stem for job in dag.needrun_jobs()}
+    try:
+        preflight.require(STUDY, stages)
+    except GenviewError as error:
+        raise WorkflowError(str(error)) from None
+
+
 wildcard_constraints:
     shard=r"\d+-of-\d+",
     encoder=r"[^/]+",

@@ -18,7 +18,7 @@ rule report:
     log:
         f"{LOGS}/report/report.log",
     conda:
-        "../../envs/cpu.yaml"
+        "../../envs/evaluation.yaml"
     threads: 1
     resources:
         mem_mb=4000,

@@ -1,0 +1,95 @@
+"""The effective configuration with the origin of each value, and its schema for editors."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from genview.config.load import extended, read_yaml
+from genview.config.study import Study, merged
+
+DEFAULT = "default"
+Keys = tuple[str, ...]
+Layer = tuple[str, Mapping[str, Any]]
+
+
+def layers(path: str | Path) -> list[Layer]:
+    """A configuration file and those that it extends, the one extended first: name and values of each."""
+    values = read_yaml(path)
+    base = values.pop("extends", None)
+    return [*(layers(base) if base is not None else []), (str(path), values)]
+
+
+def values(path: str | Path) -> dict[str, Any]:
+    """The values of a configuration file over those of the files that it extends; defaults left out."""
+    return extended(read_yaml(path))
+
+
+def _stated(values: Any, path: Keys) -> bool:
+    for step in path:
+        if not isinstance(values, Mapping) or step not in values:
+            return False
+        values = values[step]
+    return True
+
+
+def origin(stack: list[Layer], path: Keys) -> str:
+    """The file that states a value; runs inherit from the block ``training``, which is then named too."""
+    for name, stated in reversed(stack):
+        if _stated(stated, path):
+            return name
+    if path[0] == "runs" and len(path) > 2:
+        for name, stated in reversed(stack):
+            if _stated(stated, ("training", *path[2:])):
+                return f"{name}, training"
+    return DEFAULT
+
+
+def _lines(value: Any, path: Keys, stack: list[Layer]) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        if path:
+            yield "  " * (len(path) - 1) + f"{_scalar(path[-1])}:", ""
+        for key, inner in value.items():
+            yield from _lines(inner, (*path, str(key)), stack)
+    else:
+        yield "  " * (len(path) - 1) + f"{_scalar(path[-1])}: {_scalar(value)}", origin(stack, path)
+
+
+def _scalar(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"))
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def annotated(study: Study, stack: list[Layer]) -> str:
+    """The effective configuration as YAML, each value with its origin as a comment."""
+    lines = list(_lines(study.model_dump(mode="json"), (), stack))
+    width = min(60, max(len(text) for text, _ in lines))
+    return "".join(f"{text:<{width}}  # {where}\n" if where else f"{text}\n" for text, where in lines)
+
+
+def schema() -> dict[str, Any]:
+    """The configuration's JSON schema, for editors that complete and check YAML.
+
+    A file that extends another states only what differs, so nothing is required here; the workflow still checks that
+    the whole is complete.
+    """
+
+    def optional(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: optional(inner) for key, inner in node.items() if key != "required" or isinstance(inner, dict)}
+        return [optional(inner) for inner in node] if isinstance(node, list) else node
+
+    result = optional(Study.model_json_schema())
+    text = {"type": "string", "description": "Another configuration file, whose values hold unless stated here."}
+    training = {**result["properties"]["training"], "$ref": "#/$defs/Run"}
+    del training["additionalProperties"], training["type"]
+    result["properties"] = merged(result["properties"], {"extends": text})
+    result["properties"]["training"] = training
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **result}
+
+
+def schema_text() -> str:
+    """The schema as JSON text."""
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
