@@ -1,9 +1,13 @@
 """What several processes share in the middle of a loss: rows gathered with their gradients, sums of small tensors."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as differentiable
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+from torch.nn import Parameter
 
 
 def world_size() -> int:
@@ -34,3 +38,24 @@ def gather_labels(labels: Tensor) -> Tensor:
     parts = [torch.empty_like(labels) for _ in range(world_size())]
     dist.all_gather(parts, labels.contiguous())
     return torch.cat(parts)
+
+
+def average_gradients(parameters: Iterable[Parameter]) -> None:
+    """Mean over processes of the gradients that exist, in one message; for passes outside a data-parallel wrapper."""
+    if world_size() == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = _flatten_dense_tensors(gradients)
+    dist.all_reduce(flat)
+    flat /= world_size()
+    for gradient, mean in zip(gradients, _unflatten_dense_tensors(flat, gradients)):
+        gradient.copy_(mean)
+
+
+def mean_over_processes(values: dict[str, float], device: torch.device) -> dict[str, float]:
+    """Mean of each value over processes; every process must hold the same names."""
+    if world_size() == 1:
+        return values
+    row = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
+    dist.all_reduce(row)
+    return dict(zip(values, (row / world_size()).tolist()))

@@ -105,13 +105,38 @@ def image_text_weights(
     Returns:
         [N, B]; 0 where the pair is not positive.
     """
+    _, original_background = pooled(real_tokens, component)
+    return image_text_weights_of_features(
+        view_tokens,
+        view_embeddings,
+        original_background,
+        text_embeddings,
+        component,
+        labels,
+        text_labels,
+        gamma=gamma,
+    )
+
+
+@torch.no_grad()
+def image_text_weights_of_features(
+    view_tokens: Tensor,
+    view_embeddings: Tensor,
+    original_background: Tensor,
+    text_embeddings: Tensor,
+    component: Tensor,
+    labels: Tensor,
+    text_labels: Tensor,
+    *,
+    gamma: float,
+) -> Tensor:
+    """``image_text_weights`` where the originals' L2-normalised background features [B, D] are known already."""
     embeddings = view_embeddings.flatten(0, 1)
     dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
     agreement = F.normalize(embeddings.to(dtype), dim=-1) @ F.normalize(text_embeddings.to(dtype), dim=-1).T
     _, background = pooled(view_tokens.flatten(0, 1), component)
-    _, real_background = pooled(real_tokens, component)
     positive = labels.reshape(-1)[:, None] == text_labels.reshape(-1)[None, :]
-    return _mean_one(agreement - background @ real_background.T, positive, gamma)
+    return _mean_one(agreement - background @ original_background.to(dtype).T, positive, gamma)
 
 
 @torch.no_grad()

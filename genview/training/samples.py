@@ -164,10 +164,10 @@ class Order:
         """Indexes (epoch, row) of one process, part after part, from one step up to another (not included)."""
         step = first_step
         while step < last_step:
-            epoch, within = divmod(step, self.steps_per_epoch)
+            epoch, first = divmod(step, self.steps_per_epoch)
             generator = torch.Generator().manual_seed(chance.bits(self.seed, epoch, "order of the epoch"))
             order = torch.randperm(self.rows, generator=generator)
-            for within in range(within, min(self.steps_per_epoch, within + last_step - step)):
+            for within in range(first, min(self.steps_per_epoch, first + last_step - step)):
                 for part in range(self.accumulate):
                     start = within * self.samples_per_step + (part * self.world_size + rank) * self.batch_size
                     yield [(epoch, row) for row in order[start : start + self.batch_size].tolist()]

@@ -1,4 +1,4 @@
-"""Where each key's generated views are: references into the shards of a set of views, aligned to the manifest's rows."""
+"""Where each key's generated views are: references into a set's shards, aligned to the manifest's rows."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,8 +51,8 @@ class ViewIndex:
             if rows.null_count:
                 unknown = part["key"].filter(pc.is_null(rows))[0].as_py()
                 raise GenviewError(
-                    f"{shards[number][1]}: view of {unknown!r}, which is not in the manifest (and {rows.null_count - 1} "
-                    "more); the views were made for other images: generate them again"
+                    f"{shards[number][1]}: view of {unknown!r}, which is not in the manifest (and "
+                    f"{rows.null_count - 1} more); the views were made for other images: generate them again"
                 )
             place = (rows.to_numpy(), part["sample"].to_numpy())
             self._shard[place] = number

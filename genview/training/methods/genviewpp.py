@@ -1,0 +1,85 @@
+"""GenView++: multi-positive contrast among views and with captions, each plain and quality-weighted (four terms)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from genview.config.training import Run
+from genview.training import quality, schedule
+from genview.training.losses import image_text_loss, multi_positive_loss
+from genview.training.methods.method import Method, projected, projection_head, sample_labels
+from genview.training.samples import Batch
+from genview.training.scoring import Scorer
+
+MAXIMUM_LOGIT_SCALE = math.log(100)
+
+
+class GenViewPlusPlus(Method):
+    """The four terms; heads and towers exist only where some epoch's coefficients need them."""
+
+    def __init__(self, run: Run, model: nn.Module, scorer: Scorer | None):
+        super().__init__(run, model, scorer)
+        self.head = None
+        if any(c.image_image or c.image_image_quality for c in run.coefficients_in_use()):
+            self.head = projection_head(model.visual.trunk.num_features, run.model.projector)
+
+    def towers(self, views: Tensor, text: Tensor | None, epoch: int) -> dict[str, Tensor]:
+        """The image tower and, in epochs with an image-text term, the text tower."""
+        features = super().towers(views, text, epoch)
+        coefficients = schedule.coefficients(self.run.loss, epoch)
+        if coefficients.image_text or coefficients.image_text_quality:
+            features["text"] = self.model.encode_text(text)
+        return features
+
+    def losses(self, features: dict[str, Tensor], batch: Batch, epoch: int) -> dict[str, Tensor]:
+        """The terms whose coefficients are not 0 in this epoch, and their weighted sum."""
+        coefficients, settings = schedule.coefficients(self.run.loss, epoch), self.run.loss
+        views, samples = features["image"].shape[:2]
+        labels = sample_labels(views, samples, features["image"].device)
+        text_labels = labels[:samples]
+        scores = None
+        if coefficients.image_image_quality or coefficients.image_text_quality:
+            scored = batch.views if settings.score_augmented else batch.clean
+            scores = self.scorer(scored, chunk=self.run.cached_chunk)
+        terms = {}
+        if coefficients.image_image or coefficients.image_image_quality:
+            projections = projected(self.head, features["image"]).float()
+        if coefficients.image_text or coefficients.image_text_quality:
+            image = self.model.visual.head(features["image"].flatten(0, 1)).float()
+            text = features["text"].float()
+            logit_scale = self.model.logit_scale.float().exp()
+        with torch.autocast(features["image"].device.type, enabled=False):
+            if coefficients.image_image:
+                terms["image_image"] = multi_positive_loss(projections, labels, temperature=settings.temperature)
+            if coefficients.image_image_quality:
+                weights = quality.image_image_weights(
+                    scores.tokens, self.scorer.component, labels, gamma=settings.gamma_image_image
+                )
+                terms["image_image_quality"] = multi_positive_loss(
+                    projections, labels, temperature=settings.temperature, weights=weights
+                )
+            if coefficients.image_text:
+                terms["image_text"] = image_text_loss(image, text, labels, text_labels, logit_scale=logit_scale)
+            if coefficients.image_text_quality:
+                weights = quality.image_text_weights_of_features(
+                    scores.tokens,
+                    scores.embeddings,
+                    batch.original_background,
+                    batch.caption_embedding,
+                    self.scorer.component,
+                    labels,
+                    text_labels,
+                    gamma=settings.gamma_image_text,
+                )
+                terms["image_text_quality"] = image_text_loss(
+                    image, text, labels, text_labels, logit_scale=logit_scale, weights=weights
+                )
+        loss = sum(getattr(coefficients, name) * term for name, term in terms.items())
+        return {"loss": loss, **terms}
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Keep the logit scale between 1 and 100."""
+        if self.run.uses_text:
+            self.model.logit_scale.clamp_(0, MAXIMUM_LOGIT_SCALE)
