@@ -1,10 +1,6 @@
 """A shard of views: a WebDataset tar whose members are named after the keys, with all that remakes an image."""
 
-import io
 import json
-import tarfile
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -68,28 +64,3 @@ def metadata(
 def to_json(values: dict[str, Any]) -> bytes:
     """The bytes of a JSON member: keys sorted, one line."""
     return json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
-
-
-def write_tar(path: Path, members: Iterable[tuple[str, bytes, bytes]]) -> list[tuple[int, int]]:
-    """Write a tar of (name, JPEG, JSON), in the order given; equal members give equal bytes.
-
-    Returns:
-        Offset and length of each JPEG in the tar.
-    """
-    places = []
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
-        for name, jpeg, text in members:
-            places.append((_add(tar, f"{name}.jpg", jpeg), len(jpeg)))
-            _add(tar, f"{name}.json", text)
-    return places
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> int:
-    """Append a member whose header depends on its name and size alone; returns the offset of its data."""
-    header = tarfile.TarInfo(name)
-    header.size = len(data)
-    header.mode = 0o644
-    offset = tar.offset + len(header.tobuf(tar.format, tar.encoding, tar.errors))
-    tar.addfile(header, io.BytesIO(data))
-    tar.members.clear()  # tarfile keeps every header, for a listing that nobody asks a written tar for
-    return offset

@@ -31,3 +31,8 @@ def generator(seed: int) -> torch.Generator:
 def choice(options: Sequence[Option], study_seed: int, purpose: str, key: str) -> Option:
     """One of the options, uniformly, by the key alone."""
     return options[_bits("choice", study_seed, purpose, key) % len(options)]
+
+
+def draw(keys: Sequence[str], count: int, study_seed: int, purpose: str) -> list[str]:
+    """``count`` of the keys (or all), drawn by their names alone, in the order of the draw."""
+    return sorted(keys, key=lambda key: _bits("draw", study_seed, purpose, key))[:count]

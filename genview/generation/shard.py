@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from genview import atomic, progress, provenance, tables
 from genview.config.views import ViewSet
 from genview.data import manifest as manifests
+from genview.data import tars
 from genview.data.images import MAXIMUM_PIXELS
 from genview.data.reader import Reader
 from genview.generation import embeddings, interruption, members, pipelines, plan
@@ -180,18 +182,13 @@ def _look_at_order(
 
 def _pack(job: Job, requests: Sequence[Request], work: Work) -> None:
     """Write the tar in the order of the manifest, and its index."""
-    with atomic.writing(job.tar) as partial:
-        places = members.write_tar(
-            partial,
-            (
-                (
-                    members.member_name(request.key, request.sample, job.view.samples),
-                    work.path(job.metadata[request]).read_bytes(),
-                    members.to_json(job.metadata[request]),
-                )
-                for request in requests
-            ),
-        )
+    places = []
+    with tars.writing(job.tar) as tar:
+        for request in requests:
+            name = members.member_name(request.key, request.sample, job.view.samples)
+            data = work.path(job.metadata[request]).read_bytes()
+            places.append((tar.add(f"{name}.jpg", data), len(data)))
+            tar.add(f"{name}.json", members.to_json(job.metadata[request]))
     table = {
         "key": [request.key for request in requests],
         "sample": [request.sample for request in requests],
@@ -199,6 +196,6 @@ def _pack(job: Job, requests: Sequence[Request], work: Work) -> None:
         "length": [length for _, length in places],
         "noise_level": [request.noise_level for request in requests],
         "guidance_scale": [request.guidance_scale for request in requests],
-        "seed": [request.seed for request in requests],
+        "seed": pa.array([request.seed for request in requests], pa.uint64()),
     }
     tables.write(table, tables.VIEWS, job.index, **job.stamp)

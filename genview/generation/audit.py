@@ -1,0 +1,223 @@
+"""The audit of a set of views: are they like their originals, do they differ among themselves, what did they keep."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from PIL import Image
+
+from genview import atomic, progress, tables
+from genview.config.evaluation import Audit
+from genview.config.foreground import Encoder
+from genview.data.reader import Reader
+from genview.errors import GenviewError
+from genview.foreground import encoder as encoders
+from genview.foreground.encoder import LoadedEncoder
+from genview.generation import audit_figures, measures, seeds
+from genview.models import judge as judges
+from genview.models import load as models
+
+JUDGED = ("class", "colour")
+"""Heads of the judge whose verdict is reported, by their name in the manifest's attributes."""
+
+EXAMPLES = 12
+"""Originals in the picture of examples."""
+
+Row = dict[str, Any]
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Pair:
+    """An original and its generated samples."""
+
+    key: str
+    original: Image.Image
+    views: list[Image.Image]
+    noise_level: int | None
+    guidance_scale: float
+    attributes: dict[str, Any]
+
+
+def run(
+    audit: Audit,
+    blocks: Mapping[str, Encoder],
+    *,
+    name: str,
+    seed: int,
+    manifest: str | Path,
+    root: str | Path,
+    indexes: Sequence[str | Path],
+    tars: Sequence[str | Path],
+    result: str | Path,
+    figure: str | Path,
+    examples: str | Path,
+    stamp: Mapping[str, str],
+) -> None:
+    """Measure a set of views and draw what was found.
+
+    Args:
+        audit: how many images, and whether the judge is asked.
+        blocks: encoders of the cosine, by name; the first gives the figure.
+        name: name of the view set.
+        seed: the study's seed, by which images are drawn.
+        manifest: the manifest.
+        root: folder that its paths are relative to.
+        indexes: the view set's tables, one per shard.
+        tars: its tars, in the same order.
+        result: the JSON that is written.
+        figure: measures over noise levels, PNG.
+        examples: originals beside their views, PNG.
+        stamp: provenance.
+    """
+    rows = tables.read(manifest, tables.MANIFEST, ["key", "path", "offset", "length", "attributes"])
+    index = _index(indexes, tars)
+    pairs = _pairs(audit, rows, index, Reader(root), seed)
+    report: Row = {
+        "view": name,
+        "stamp": dict(stamp),
+        "images": len(pairs),
+        "samples": max((len(pair.views) for pair in pairs), default=0),
+        "missing": len(rows) - len(pc.unique(index["key"])),
+        "encoders": {},
+        "results": [],
+    }
+    if pairs:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        for encoder_name, block in blocks.items():
+            loaded = encoders.load(block, device)
+            report["encoders"][encoder_name] = loaded.record
+            found = cosines(pairs, loaded, block.batch_size, audit.diversity_images)
+            named = {} if len(blocks) == 1 else {"encoder": encoder_name}
+            report["results"] += [row | named for row in found]
+        report["results"] += pixel_diversity(pairs[: audit.diversity_images])
+        if audit.judge:
+            report["results"] += judged(pairs)
+    else:
+        logger.warning("view set %s: no image to audit", name)
+    atomic.write_json(result, report)
+    audit_figures.measures(report["results"], name, figure)
+    audit_figures.examples(sorted(pairs[:EXAMPLES], key=lambda pair: pair.noise_level or 0), examples)
+
+
+def _index(indexes: Sequence[str | Path], tars: Sequence[str | Path]) -> pa.Table:
+    """All rows of a view set's index, each with the tar that it points into."""
+    table = tables.read_shards(indexes, tables.VIEWS)
+    sizes = [len(tables.read(path, tables.VIEWS, ["sample"])) for path in indexes]
+    return table.append_column("tar", pa.array(np.repeat([str(path) for path in tars], sizes), pa.string()))
+
+
+def _pairs(audit: Audit, rows: pa.Table, index: pa.Table, reader: Reader, seed: int) -> list[Pair]:
+    """The originals that are audited, drawn by seed and key, in the order of the draw, with their samples."""
+    keys = pc.unique(index["key"]).to_pylist()
+    chosen = seeds.draw(keys, max(audit.images, audit.diversity_images), seed, "audit")
+    wanted = pa.array(chosen, pa.string())
+    originals = {row["key"]: row for row in rows.filter(pc.is_in(rows["key"], value_set=wanted)).to_pylist()}
+    samples: dict[str, list[Row]] = {}
+    for row in index.filter(pc.is_in(index["key"], value_set=wanted)).to_pylist():
+        samples.setdefault(row["key"], []).append(row)
+    views, pairs = Reader("."), []
+    for key in progress.track(chosen, "read views"):
+        made, original = samples[key], originals[key]
+        try:
+            picture = reader.image(original["path"], original["offset"], original["length"])
+        except GenviewError as error:
+            logger.warning("%s is left out of the audit: %s", key, error)
+            continue
+        pairs.append(
+            Pair(
+                key=key,
+                original=picture,
+                views=[views.image(Path(row["tar"]).resolve(), row["offset"], row["length"]) for row in made],
+                noise_level=made[0]["noise_level"],
+                guidance_scale=made[0]["guidance_scale"],
+                attributes=json.loads(original["attributes"] or "{}"),
+            )
+        )
+    return pairs
+
+
+def grouped(pairs: Sequence[Pair], row: Callable[[Sequence[int], Row], Row]) -> list[Row]:
+    """One result over all pairs, then one per noise level, or per guidance scale where there is no noise level."""
+    found = [row(range(len(pairs)), {})]
+    by = "noise_level" if any(pair.noise_level is not None for pair in pairs) else "guidance_scale"
+    for value in sorted({getattr(pair, by) for pair in pairs}):
+        found.append(row([i for i, pair in enumerate(pairs) if getattr(pair, by) == value], {by: value}))
+    return found
+
+
+def cosines(pairs: Sequence[Pair], loaded: LoadedEncoder, batch_size: int, diversity_images: int) -> list[Row]:
+    """Cosine original-view, its chance level, and the cosine among samples, over all and by condition."""
+    samples = min(len(pair.views) for pair in pairs)
+    pictures = [picture for pair in pairs for picture in (pair.original, *pair.views[:samples])]
+    vectors = _encode(loaded, pictures, batch_size).reshape(len(pairs), 1 + samples, -1)
+    originals, views = vectors[:, 0], vectors[:, 1:]
+    values = measures.likeness(originals, views)
+    results = grouped(pairs, lambda chosen, group: measures.mean_row("clip_cosine", values[list(chosen)], **group))
+    if len(pairs) > 1:
+        results.append(measures.mean_row("clip_cosine_by_chance", measures.likeness_by_chance(originals, views)))
+    if samples > 1 and diversity_images:
+        spread, few = measures.pairwise_cosine(views[:diversity_images]), pairs[:diversity_images]
+        results += grouped(
+            few, lambda chosen, group: measures.mean_row("diversity_cosine", 1 - spread[list(chosen)], **group)
+        )
+    return results
+
+
+@torch.inference_mode()
+def _encode(loaded: LoadedEncoder, pictures: Sequence[Image.Image], batch_size: int) -> np.ndarray:
+    """Embeddings [n, E] of pictures, in batches."""
+    parts = []
+    for start in progress.track(range(0, len(pictures), batch_size), "encode", unit="batch"):
+        images = torch.stack([loaded.preprocess(picture) for picture in pictures[start : start + batch_size]])
+        parts.append(loaded.encode(images)[1].cpu().numpy())
+    return np.concatenate(parts)
+
+
+def pixel_diversity(pairs: Sequence[Pair]) -> list[Row]:
+    """Deviation of the pixels among the samples of an image; nothing where each image has one."""
+    samples = min((len(pair.views) for pair in pairs), default=0)
+    if samples < 2:
+        return []
+    values = np.concatenate(
+        [measures.pixel_deviation(np.stack([np.asarray(view) for view in pair.views])[None]) for pair in pairs]
+    )
+    return grouped(pairs, lambda chosen, group: measures.mean_row("diversity_pixels", values[list(chosen)], **group))
+
+
+def judged(pairs: Sequence[Pair]) -> list[Row]:
+    """Class and colour kept, by the judge of drawn scenes; nothing for other images.
+
+    ``<name>_kept`` is the share of views that the judge takes for what the original was drawn as;
+    ``<name>_of_original`` is the same for the originals, the most that can be expected.
+    """
+    if not all(name in pair.attributes for pair in pairs for name in JUDGED):
+        return []
+    judge = judges.load(models.small_directory("small/judge"))
+    views = judge.classify(_pixels([view for pair in pairs for view in pair.views]))
+    originals = judge.classify(_pixels([pair.original for pair in pairs]))
+    owner = np.repeat(np.arange(len(pairs)), [len(pair.views) for pair in pairs])
+    results = []
+    for name in JUDGED:
+        truth = np.array([judge.heads[name].index(pair.attributes[name]) for pair in pairs])
+        hits = (views[name].numpy() == truth[owner]).astype(np.float64)
+        kept = np.bincount(owner, hits) / np.bincount(owner)
+        results += grouped(
+            pairs,
+            lambda chosen, group, name=name, kept=kept: measures.share_row(f"{name}_kept", kept[list(chosen)], **group),
+        )
+        results.append(measures.share_row(f"{name}_of_original", originals[name].numpy() == truth))
+    return results
+
+
+def _pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:
+    """Pictures as the judge takes them, uint8 [n, 3, 32, 32]."""
+    arrays = [np.asarray(picture.resize((32, 32), Image.Resampling.BICUBIC)) for picture in pictures]
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)

@@ -1,0 +1,25 @@
+"""Rule ``view_quality``: the audit of a set of views."""
+
+from genview import stage
+from genview.config import load
+from genview.config.evaluation import Audit
+from genview.config.foreground import Encoder
+from genview.data.reader import data_root
+from genview.generation import audit
+
+with stage.running(snakemake.log[0]):
+    settings = snakemake.params.settings
+    audit.run(
+        Audit.model_validate(settings["audit"]),
+        {name: Encoder.model_validate(block) for name, block in settings["encoders"].items()},
+        name=snakemake.wildcards.view,
+        seed=settings["seed"],
+        manifest=snakemake.input.manifest,
+        root=data_root(load.parse(snakemake.config).dataset, snakemake.input.manifest),
+        indexes=snakemake.input.indexes,
+        tars=snakemake.input.tars,
+        result=snakemake.output.quality,
+        figure=snakemake.output.picture,
+        examples=snakemake.output.examples,
+        stamp=stage.stamp("view_quality", settings["study"], settings, "genview.generation.audit"),
+    )
