@@ -10,7 +10,10 @@ configfile: "config/config.yaml"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
+include: "workflow/rules/generation.smk"
+include: "workflow/rules/foreground.smk"
 include: "workflow/rules/guidance.smk"
+include: "workflow/rules/conditions.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -18,7 +21,7 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/data/manifest.parquet",
-        f"{RESULTS}/conditions/guidance_scale.parquet",
+        f"{RESULTS}/conditions/conditions.parquet",
 
 
 onstart:
