@@ -1,4 +1,4 @@
-"""Where an encoder's weights come from: a shipped model, a folder, a file, or the Hugging Face hub; checked by digest."""
+"""Where an encoder's weights come from: shipped, a folder, a file, or the Hugging Face hub; checked by digest."""
 
 import logging
 from dataclasses import dataclass
@@ -57,6 +57,7 @@ def file_in(folder: Path) -> Path:
 
 
 def explained(repository: str, revision: str | None, error: Exception) -> GenviewError:
+    """The error of weights that could not be fetched: what was tried, and what to do."""
     at = f" at revision {revision}" if revision else ""
     return GenviewError(
         f"encoder weights {repository}{at} are neither in the hub's cache nor can they be fetched: {error}. "

@@ -15,6 +15,26 @@ COSTS = f"{RESULTS}/costs"
 SHARDS = [f"{shard}-of-{STUDY.dataset.shards}" for shard in range(STUDY.dataset.shards)]
 
 
+# What of the data set tells where the images are; its other settings have done their work at ingestion.
+IMAGES = STUDY.dataset.model_dump(mode="json", include={"source", "path", "image_root"})
+
+
+def collection():
+    """Files of the user's collection whose change ingests it anew; images in folders are not watched one by one."""
+    dataset = STUDY.dataset
+    files = [dataset.exclude] if dataset.exclude else []
+    if dataset.path:
+        path = Path(dataset.path)
+        if dataset.source == "huggingface":
+            files.append(path / "state.json")
+        elif dataset.source == "webdataset" and path.is_dir():
+            files.extend(sorted(path.rglob("*.tar")))
+        elif dataset.source in ("table", "webdataset"):
+            files.append(path)
+    # A file that is not there is left to the ingestion, which says what it looked for.
+    return [str(file) for file in files if Path(file).is_file()]
+
+
 def code(*modules):
     """Files whose change re-runs what they make, the import closure of these modules inside the package."""
     here = Path.cwd()
@@ -42,6 +62,22 @@ def check_before_start(dag):
         preflight.require(STUDY, stages)
     except GenviewError as error:
         raise WorkflowError(str(error)) from None
+
+
+def encoder_settings(wildcards):
+    """The settings of the encoder that a path names, and where the images are."""
+    return settings(
+        encoder=STUDY.encoders[wildcards.encoder], dataset=IMAGES, study=STUDY.study
+    )
+
+
+def sample_settings(wildcards):
+    """As above, with what decides the sample."""
+    return {
+        **encoder_settings(wildcards),
+        "sample": STUDY.pca.sample,
+        "seed": STUDY.seed,
+    }
 
 
 wildcard_constraints:

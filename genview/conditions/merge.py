@@ -1,0 +1,163 @@
+"""Merge noise levels and guidance scales into one row per image of the manifest.
+
+Nothing is dropped and nothing multiplies: rows keep the manifest's order, a table with a key twice is refused, keys
+that a table has and the manifest does not are listed, and an image without a value that some view set needs stops the
+study.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genview import atomic, tables
+from genview.conditions import captions
+from genview.data import manifest as manifests
+from genview.errors import GenviewError
+
+logger = logging.getLogger("genview")
+
+SHOWN = captions.SHOWN
+
+NONE = "none"
+
+
+def _listed(keys: pa.ChunkedArray | pa.Array) -> str:
+    names = ", ".join(keys.slice(0, SHOWN).to_pylist())
+    return names + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
+
+
+def rows_of(keys: pa.ChunkedArray, table: pa.Table, path: str | Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Where each key is in a table: row numbers (null where it is not), and the table's keys that are not asked for.
+
+    Raises:
+        GenviewError: a key is in the table more than once.
+    """
+    counts = table["key"].value_counts()
+    doubled = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    if len(doubled):
+        raise GenviewError(f"{path}: one row per key is needed; more than one for {_listed(doubled)}")
+    known = table["key"].combine_chunks()
+    unmatched = table["key"].filter(pc.invert(pc.is_in(table["key"], value_set=keys.combine_chunks())))
+    return pc.index_in(keys, value_set=known), unmatched
+
+
+def _column(
+    keys: pa.ChunkedArray, path: str | Path | None, schema: pa.Schema, name: str, what: str
+) -> tuple[pa.Table | None, list[str]]:
+    """The table's rows in the order of the keys, and its unmatched keys; None without a table.
+
+    Raises:
+        GenviewError: the table lacks keys.
+    """
+    if path is None:
+        return None, []
+    table = tables.read(path, schema)
+    rows, unmatched = rows_of(keys, table, path)
+    absent = keys.filter(pc.is_null(rows))
+    if len(absent):
+        raise GenviewError(
+            f"{path}: {len(absent)} of {len(keys)} images have no {what}: {_listed(absent)}. "
+            f"Views cannot be generated for them; add them to the given {name} file, or leave them out of the dataset."
+        )
+    if len(unmatched):
+        logger.warning(
+            "%s: %d keys are not in the manifest and are not used: %s", path, len(unmatched), _listed(unmatched)
+        )
+    return table.take(rows), unmatched.to_pylist()
+
+
+def merge(
+    manifest: pa.Table,
+    *,
+    noise_level: str | Path | None,
+    noise_level_from: str,
+    guidance_scale: str | Path | None,
+    guidance_scale_from: str,
+) -> tuple[pa.Table, dict]:
+    """One row of conditions per row of the manifest, types kept, and the account of what did not match.
+
+    Args:
+        manifest: columns key and caption.
+        noise_level: tables.NOISE_LEVEL, or None where no view set draws from it.
+        noise_level_from: its strategy.
+        guidance_scale: tables.GUIDANCE_SCALE, or None where no view set draws from it.
+        guidance_scale_from: its strategy.
+
+    Raises:
+        GenviewError: a table has a key twice, or lacks a key of the manifest.
+    """
+    keys = manifest["key"]
+    count = len(keys)
+    levels, unknown_levels = _column(keys, noise_level, tables.NOISE_LEVEL, "noise_level", "noise level")
+    scales, unknown_scales = _column(keys, guidance_scale, tables.GUIDANCE_SCALE, "guidance_scale", "guidance scale")
+    level_column = pa.nulls(count, pa.int32()) if levels is None else levels["noise_level"]
+    scale_column = pa.nulls(count, pa.float32()) if scales is None else scales["guidance_scale"]
+    defaults = np.zeros(count, bool) if scales is None else scales["is_default"].to_numpy()
+    table = pa.table(
+        {
+            "key": keys,
+            "caption": manifest["caption"],
+            "noise_level": level_column,
+            "guidance_scale": scale_column,
+            "noise_level_from": pa.repeat(NONE if levels is None else noise_level_from, count),
+            "guidance_scale_from": pc.if_else(
+                pa.array(defaults), "default", NONE if scales is None else guidance_scale_from
+            ),
+        }
+    )
+    account = {
+        "images": count,
+        "without_caption": manifest["caption"].null_count,
+        "default_guidance_scale": {"count": int(defaults.sum()), "keys": keys.filter(pa.array(defaults)).to_pylist()},
+        "unmatched": {
+            "noise_level": {"count": len(unknown_levels), "keys": unknown_levels},
+            "guidance_scale": {"count": len(unknown_scales), "keys": unknown_scales},
+        },
+    }
+    return table, account
+
+
+def run(
+    *,
+    manifest: str | Path,
+    noise_level: str | Path | None,
+    noise_level_from: str,
+    guidance_scale: str | Path | None,
+    guidance_scale_from: str,
+    modes: dict[str, str],
+    conditions: str | Path,
+    unmatched: str | Path,
+    stamp: dict[str, str],
+) -> None:
+    """Merge the study's conditions.
+
+    Args:
+        manifest: the study's manifest.
+        noise_level, guidance_scale: their tables, or None where no view set draws from them.
+        noise_level_from, guidance_scale_from: the strategies that made them.
+        modes: view set -> mode; the text modes need captions.
+        conditions: written: tables.CONDITIONS.
+        unmatched: written: JSON, counts and keys of defaults used and of rows that match no image.
+        stamp: provenance.
+
+    Raises:
+        GenviewError: an image would be lost: it lacks a caption, level or scale that a view set needs.
+    """
+    captions.check(manifest, modes)
+    table, account = merge(
+        manifests.read(manifest, columns=["key", "caption"]),
+        noise_level=noise_level,
+        noise_level_from=noise_level_from,
+        guidance_scale=guidance_scale,
+        guidance_scale_from=guidance_scale_from,
+    )
+    tables.write(table, tables.CONDITIONS, conditions, **stamp)
+    atomic.write_json(unmatched, account | {"stamp": stamp})
+    logger.info(
+        "%d images, %d with the default guidance scale",
+        account["images"],
+        int(account["default_guidance_scale"]["count"]),
+    )

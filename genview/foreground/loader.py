@@ -1,0 +1,72 @@
+"""Preprocessed images of manifest rows in full batches, decoded by processes beside the encoder."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from genview.data.reader import Reader
+from genview.errors import GenviewError
+from genview.foreground.encoder import LoadedEncoder
+
+
+class Images(Dataset):
+    """Rows of a manifest as normalised tensors [3, S, S]; an image that cannot be read is an error with its key."""
+
+    def __init__(self, rows: pa.Table, reader: Reader, transform):
+        self.keys, self.paths = rows["key"].to_pylist(), rows["path"].to_pylist()
+        self.offsets, self.lengths = rows["offset"].to_pylist(), rows["length"].to_pylist()
+        self.reader, self.transform = reader, transform
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, row: int) -> Tensor | str:
+        try:
+            return self.transform(self.reader.image(self.paths[row], self.offsets[row], self.lengths[row]))
+        except GenviewError as error:  # an exception from another process would lose its type and message
+            return f"image {self.keys[row]!r}: {error}"
+
+
+def collate(items: list[Tensor | str]) -> Tensor | str:
+    """Stack images; the first error, if any, stands for the batch."""
+    return next((item for item in items if isinstance(item, str)), None) or torch.stack(items)
+
+
+def batches(rows: pa.Table, reader: Reader, encoder: LoadedEncoder, batch_size: int, workers: int) -> Iterator[Tensor]:
+    """Images of the rows, in order, [n, 3, S, S] with n <= batch_size.
+
+    Args:
+        workers: processes that decode; 0: decode between the encoder's batches.
+
+    Raises:
+        GenviewError: an image cannot be read or decoded any more; names its key.
+    """
+    images = Images(rows, reader, encoder.transform)
+    if not len(images):
+        return
+    loader = DataLoader(
+        images,
+        batch_size=batch_size,
+        num_workers=min(workers, -(-len(images) // batch_size)),
+        collate_fn=collate,
+        pin_memory=encoder.device.type == "cuda",
+        prefetch_factor=4 if workers else None,
+    )
+    for batch in loader:
+        if isinstance(batch, str):
+            raise GenviewError(f"{batch}; the data have changed since the manifest was made: make it again")
+        yield batch
+
+
+def encode_padded(encoder: LoadedEncoder, images: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Encode a batch, filled up to ``batch_size``: matrix kernels differ with the batch's shape, and an image's bits
+    must not depend on how many images happened to share its last batch.
+    """
+    count = len(images)
+    if count < batch_size:
+        images = torch.cat([images, images.new_zeros(batch_size - count, *images.shape[1:])])
+    tokens, embeddings = encoder.encode(images)
+    return tokens[:count], embeddings[:count]

@@ -1,0 +1,95 @@
+"""Foreground ratio: share of an image's tokens above one global threshold (GenView, eq. 7, on the raw projection)."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from genview import tables
+from genview.data import published
+from genview.errors import GenviewError
+from genview.foreground import pca
+
+logger = logging.getLogger("genview")
+
+
+def foreground_ratio(scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Share of tokens strictly above the threshold: scores [n, T] to float64 [n] in [0, 1].
+
+    Raises:
+        GenviewError: scores with NaN, or images without tokens.
+    """
+    values = np.asarray(scores)
+    if values.ndim != 2 or not values.shape[1]:
+        raise GenviewError(f"scores have the shape [images, tokens] with at least one token; got {values.shape}")
+    if np.isnan(values).any():
+        raise GenviewError("scores hold NaN")
+    # In float64 on both sides: a threshold rounded to half precision would move whole tokens across it.
+    above = np.count_nonzero(values.astype(np.float64) > threshold, axis=1)
+    return above / values.shape[1]
+
+
+def read_scores(path: str | Path) -> tuple[pa.ChunkedArray, np.ndarray]:
+    """Keys [n] and scores fp16 [n, T] of one shard.
+
+    Raises:
+        GenviewError: images differ in their number of tokens.
+    """
+    table = tables.read(path, tables.SCORES, ["key", "scores"]).combine_chunks()
+    if not len(table):
+        return table["key"], np.zeros((0, 1), np.float16)
+    column = table["scores"].combine_chunks()
+    lengths = np.diff(column.offsets.to_numpy())
+    if (lengths != lengths[0]).any():
+        raise GenviewError(f"{path}: images differ in their number of tokens")
+    return table["key"], column.flatten().to_numpy().reshape(len(table), lengths[0])
+
+
+def run(
+    scores: Sequence[str | Path],
+    *,
+    component: str | Path,
+    ratio: str | Path,
+    stamp: dict[str, str],
+) -> None:
+    """Foreground ratio of all images from the shards of scores.
+
+    Args:
+        scores: tables.SCORES, one per shard.
+        component: ``pca.safetensors``: sign and threshold.
+        ratio: written: tables.FOREGROUND_RATIO, with the number of tokens in its metadata.
+        stamp: provenance.
+
+    Raises:
+        GenviewError: the shards were not made alike, or with another encoder than the component.
+    """
+    direction = pca.load(component)
+    tables.read_shards(scores, tables.SCORES, ["key"])  # refuses shards that were not made alike
+    keys, ratios, tokens = [], [], 0
+    for path in scores:
+        if tables.metadata(path)["encoder"] != direction.details["encoder_digest"]:
+            raise GenviewError(f"{path}: made with another encoder than {component}; make both again")
+        names, values = read_scores(path)
+        if len(names):
+            tokens = values.shape[1]
+        # The stored scores are projections on the component before its orientation was known.
+        ratios.append(foreground_ratio(direction.sign * values.astype(np.float32), direction.threshold))
+        keys.extend(names.chunks)
+    values = np.concatenate(ratios).astype(np.float32) if ratios else np.zeros(0, np.float32)
+    table = pa.table({"key": pa.chunked_array(keys, pa.string()), "ratio": pa.array(values)})
+    tables.write(table, tables.FOREGROUND_RATIO, ratio, tokens=str(tokens), **stamp)
+    if len(values):
+        logger.info("%d images, mean foreground ratio %.3f", len(values), values.mean())
+
+
+def run_given(given: str | Path, *, ratio: str | Path, stamp: dict[str, str], image_root: str | None) -> None:
+    """Foreground ratios from a file in the published form (``fg_ratios.csv``) in place of the stage.
+
+    Raises:
+        GenviewError: a row is not as published, out of range, or doubled.
+    """
+    table = published.read_csv(given, "fg_ratios", image_root=image_root)
+    columns = {"key": table["key"], "ratio": table["ratio"].cast(pa.float32())}
+    tables.write(pa.table(columns), tables.FOREGROUND_RATIO, ratio, tokens="0", **stamp)

@@ -1,0 +1,86 @@
+"""The full pass: each image is encoded once; of its tokens one number each is kept, and the image embedding.
+
+512 bytes an image for 256 tokens, where the tokens themselves would be 655,360. Rows of one shard are held in memory
+until its table is written.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from genview import progress, tables
+from genview.config.dataset import Dataset
+from genview.config.foreground import Encoder
+from genview.data import manifest as manifests
+from genview.data.reader import Reader, data_root
+from genview.errors import GenviewError
+from genview.foreground import encoder as encoders
+from genview.foreground import loader, pca
+
+logger = logging.getLogger("genview")
+
+
+def as_lists(values: np.ndarray) -> pa.ListArray:
+    """An array [n, m] as a column of n lists of m numbers."""
+    offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))
+
+
+def run(
+    config: Encoder,
+    dataset: Dataset,
+    *,
+    manifest: str | Path,
+    shard: str,
+    component: str | Path,
+    scores: str | Path,
+    workers: int,
+    stamp: dict[str, str],
+) -> None:
+    """Encode and project one shard.
+
+    Args:
+        config: the encoder.
+        dataset: where the images are.
+        manifest: the study's manifest.
+        shard: name of the shard, such as ``0-of-2``.
+        component: the component to project on, before orientation.
+        scores: written: tables.SCORES.
+        workers: processes that decode images.
+        stamp: provenance.
+
+    Raises:
+        GenviewError: an image cannot be read any more, the component belongs to another encoder, or a score is not
+            finite.
+    """
+    rows = manifests.read(manifest, shard, ["key", "path", "offset", "length"])
+    direction = pca.load(component)
+    if not len(rows):
+        empty = {"key": [], "scores": [], "embedding": []}
+        tables.write(empty, tables.SCORES, scores, encoder=direction.details["encoder_digest"], **stamp)
+        return
+    encoder = encoders.load(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    if encoder.digest != direction.details["encoder_digest"]:
+        raise GenviewError(f"{component}: fitted with other weights than {config.model} has now; fit it again")
+    vector = torch.from_numpy(direction.component).to(encoder.device)
+    projected = np.empty((len(rows), encoder.num_tokens), np.float16)
+    embeddings = np.empty((len(rows), encoder.embedding_dim), np.float32)
+    done = 0
+    reader = Reader(data_root(dataset, manifest))
+    with progress.bar(f"scores {shard}", total=len(rows)) as bar:
+        for images in loader.batches(rows, reader, encoder, config.batch_size, workers):
+            tokens, embedding = loader.encode_padded(encoder, images, config.batch_size)
+            end = done + len(images)
+            projected[done:end] = (tokens @ vector).half().cpu().numpy()
+            embeddings[done:end] = embedding.cpu().numpy()
+            bar.update(len(images))
+            done = end
+    finite = np.isfinite(projected).all(axis=1) & np.isfinite(embeddings).all(axis=1)
+    if not finite.all():
+        bad = [rows["key"][int(row)].as_py() for row in np.flatnonzero(~finite)[:10]]
+        raise GenviewError(f"{config.model} gives NaN or infinity for {(~finite).sum()} images, such as {bad}")
+    table = pa.table({"key": rows["key"], "scores": as_lists(projected), "embedding": as_lists(embeddings)})
+    tables.write(table, tables.SCORES, scores, encoder=encoder.digest, **stamp)

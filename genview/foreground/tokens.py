@@ -1,0 +1,116 @@
+"""Patch tokens of a seeded sample of images, in half precision: what the principal component is fitted on."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors.numpy import save_file
+
+from genview import atomic, progress
+from genview.config.dataset import Dataset
+from genview.config.foreground import Encoder
+from genview.data import manifest as manifests
+from genview.data.reader import Reader, data_root
+from genview.errors import GenviewError
+from genview.foreground import encoder as encoders
+from genview.foreground import loader
+
+logger = logging.getLogger("genview")
+
+SHOWN = 100
+"""So many images of the sample are kept as the encoder saw them, for pictures of masks and maps."""
+
+SHOWN_SIDE = 112
+"""Side of those images in pixels, at most."""
+
+
+def sample(keys: Sequence[str], count: int, seed: int) -> np.ndarray:
+    """Row numbers of a sample without replacement, in the order of the rows; int64 [min(count, n)].
+
+    Each key draws its lot from (seed, key), so that the choice does not depend on the order of the rows, and a larger
+    sample contains the smaller one.
+    """
+    lots = [hashlib.sha256(f"{seed}/sample/{key}".encode()).digest() for key in keys]
+    chosen = sorted(range(len(lots)), key=lots.__getitem__)[:count]
+    return np.array(sorted(chosen), dtype=np.int64)
+
+
+def as_seen(images: torch.Tensor, encoder: encoders.LoadedEncoder) -> np.ndarray:
+    """Normalised images [n, 3, S, S] as bytes [n, s, s, 3], s at most SHOWN_SIDE."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (encoder.mean, encoder.std))
+    pixels = (images * std + mean).clamp(0, 1)
+    side = min(images.shape[-1], SHOWN_SIDE)
+    pixels = torch.nn.functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+    return (pixels.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def run(
+    config: Encoder,
+    dataset: Dataset,
+    *,
+    count: int,
+    seed: int,
+    manifest: str | Path,
+    tokens: Sequence[str | Path],
+    images: str | Path,
+    workers: int,
+) -> None:
+    """Encode a sample of the study's images.
+
+    Args:
+        config: the encoder.
+        dataset: where the images are.
+        count: images in the sample.
+        seed: the study's seed.
+        manifest: the study's manifest.
+        tokens: one ``.npy`` per shard, in order of the shards: fp16 [n, T, D] of the sample's images in that shard.
+        images: safetensors: ``rows`` [n] of the manifest, ``images`` uint8 [m, s, s, 3] as the encoder saw the first.
+        workers: processes that decode images.
+
+    Raises:
+        GenviewError: the encoder or an image cannot be loaded, or the tokens do not fit half precision.
+    """
+    table = manifests.read(manifest, columns=["key", "path", "offset", "length", "shard"])
+    rows = sample(table["key"].to_pylist(), count, seed)
+    shards = table["shard"].to_numpy()[rows]
+    encoder = encoders.load(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    reader = Reader(data_root(dataset, manifest))
+    shown: list[np.ndarray] = []
+    with progress.bar("tokens of the sample", total=len(rows)) as bar:
+        for shard, path in enumerate(tokens):
+            part = rows[shards == shard]
+            with atomic.writing(path) as partial:
+                shape = (len(part), encoder.num_tokens, encoder.token_dim)
+                selected = table.take(pa.array(part))
+                _write(partial, shape, _encode(selected, reader, encoder, config, workers, shown, bar))
+    seen = np.concatenate(shown) if shown else np.zeros((0, 1, 1, 3), np.uint8)
+    metadata = {"grid": json.dumps(encoder.grid), "encoder": json.dumps(encoder.record), "digest": encoder.digest}
+    with atomic.writing(images) as partial:
+        save_file({"rows": rows, "images": seen}, partial, metadata=metadata)
+    logger.info("%d images, %d tokens of %d dimensions each", len(rows), encoder.num_tokens, encoder.token_dim)
+
+
+def _encode(rows, reader, encoder, config, workers, shown, bar):
+    for images in loader.batches(rows, reader, encoder, config.batch_size, workers):
+        wanted = SHOWN - sum(map(len, shown))
+        if wanted > 0:
+            shown.append(as_seen(images[:wanted], encoder))
+        tokens = loader.encode_padded(encoder, images, config.batch_size)[0].half().cpu().numpy()
+        if not np.isfinite(tokens).all():
+            raise GenviewError(f"tokens of {config.model} are not finite in half precision")
+        bar.update(len(tokens))
+        yield tokens
+
+
+def _write(path: Path, shape: tuple[int, int, int], batches) -> None:
+    """An array on disk that never is in memory as a whole; a file object keeps numpy from adding a suffix."""
+    with open(path, "wb") as file:
+        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for batch in batches:
+            file.write(np.ascontiguousarray(batch, dtype="<f2").tobytes())

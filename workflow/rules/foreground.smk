@@ -1,0 +1,209 @@
+FOREGROUND = f"{RESULTS}/foreground"
+MEASURING = f"{FOREGROUND}/{STUDY.foreground.encoder}"
+
+# What of the component's settings decides what is encoded and fitted; the rest decides what follows from it.
+CHOICE = STUDY.pca.model_dump(mode="json", exclude={"sample", "vector"})
+
+
+rule sample_features:
+    """Patch tokens of a seeded sample of images; dropped once the component is fitted."""
+    input:
+        code=code("genview.foreground.tokens"),
+        script="workflow/scripts/sample_features.py",
+        manifest=rules.manifest.output.manifest,
+        images=rules.manifest.output.images,
+    output:
+        tokens=temp(
+            expand(f"{FOREGROUND}/{{{{encoder}}}}/tokens/{{shard}}.npy", shard=SHARDS)
+        ),
+        images=f"{FOREGROUND}/{{encoder}}/sample_images.safetensors",
+    log:
+        f"{LOGS}/foreground/{{encoder}}/sample_features.log",
+    benchmark:
+        f"{COSTS}/foreground/{{encoder}}/sample_features.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 2
+    resources:
+        mem_mb=16000,
+        runtime=120,
+    params:
+        settings=sample_settings,
+    script:
+        "../scripts/sample_features.py"
+
+
+rule component:
+    """Fit the first principal component of the sample's tokens, and project them on it."""
+    input:
+        code=code("genview.foreground.component"),
+        script="workflow/scripts/component.py",
+        tokens=rules.sample_features.output.tokens,
+        images=rules.sample_features.output.images,
+    output:
+        component=f"{FOREGROUND}/{{encoder}}/component.safetensors",
+        scores=f"{FOREGROUND}/{{encoder}}/sample_scores.safetensors",
+    log:
+        f"{LOGS}/foreground/{{encoder}}/component.log",
+    benchmark:
+        f"{COSTS}/foreground/{{encoder}}/component.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 8
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=settings(vector=STUDY.pca.vector),
+    script:
+        "../scripts/component.py"
+
+
+rule pca:
+    """Decide which side of the component is foreground, and the threshold; draw masks and maps."""
+    input:
+        code=code("genview.foreground.choice"),
+        script="workflow/scripts/pca.py",
+        component=rules.component.output.component,
+        scores=rules.component.output.scores,
+        images=rules.sample_features.output.images,
+    output:
+        pca=f"{FOREGROUND}/{{encoder}}/pca.safetensors",
+        summary=f"{FOREGROUND}/{{encoder}}/pca.json",
+        histogram=report(
+            f"{FOREGROUND}/{{encoder}}/histogram.png",
+            category="Foreground",
+            labels={"encoder": "{encoder}", "figure": "token scores and threshold"},
+        ),
+        masks=report(
+            f"{FOREGROUND}/{{encoder}}/masks.png",
+            category="Foreground",
+            labels={"encoder": "{encoder}", "figure": "images, maps and masks"},
+        ),
+    log:
+        f"{LOGS}/foreground/{{encoder}}/pca.log",
+    benchmark:
+        f"{COSTS}/foreground/{{encoder}}/pca.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=settings(pca=CHOICE, study=STUDY.study),
+    script:
+        "../scripts/pca.py"
+
+
+rule token_scores:
+    """Encode one shard: per image the projection of each token, and the image embedding."""
+    input:
+        code=code("genview.foreground.scores"),
+        script="workflow/scripts/token_scores.py",
+        manifest=rules.manifest.output.manifest,
+        images=rules.manifest.output.images,
+        component=rules.component.output.component,
+    output:
+        scores=f"{FOREGROUND}/{{encoder}}/scores/{{shard}}.parquet",
+    log:
+        f"{LOGS}/foreground/{{encoder}}/scores/{{shard}}.log",
+    benchmark:
+        f"{COSTS}/foreground/{{encoder}}/scores/{{shard}}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 2
+    resources:
+        mem_mb=16000,
+        runtime=240,
+    params:
+        settings=encoder_settings,
+    script:
+        "../scripts/token_scores.py"
+
+
+if STUDY.foreground.given:
+
+    rule given_foreground_ratio:
+        """Foreground ratios from a file in the published form."""
+        input:
+            code=code("genview.foreground.ratio"),
+            script="workflow/scripts/given_foreground_ratio.py",
+            given=STUDY.foreground.given,
+        output:
+            ratio=f"{MEASURING}/foreground_ratio.parquet",
+        log:
+            f"{LOGS}/foreground/foreground_ratio.log",
+        benchmark:
+            f"{COSTS}/foreground/foreground_ratio.tsv"
+        conda:
+            "../../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=30,
+        params:
+            settings=settings(dataset=IMAGES, study=STUDY.study),
+        script:
+            "../scripts/given_foreground_ratio.py"
+
+else:
+
+    rule foreground_ratio:
+        """Share of each image's tokens above the threshold."""
+        input:
+            code=code("genview.foreground.ratio"),
+            script="workflow/scripts/foreground_ratio.py",
+            scores=expand(f"{MEASURING}/scores/{{shard}}.parquet", shard=SHARDS),
+            pca=f"{MEASURING}/pca.safetensors",
+        output:
+            ratio=f"{MEASURING}/foreground_ratio.parquet",
+        log:
+            f"{LOGS}/foreground/foreground_ratio.log",
+        benchmark:
+            f"{COSTS}/foreground/foreground_ratio.tsv"
+        conda:
+            "../../envs/cpu.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=30,
+        params:
+            settings=settings(study=STUDY.study),
+        script:
+            "../scripts/foreground_ratio.py"
+
+
+rule noise_level:
+    """Noise level of each image: adaptive to its foreground ratio, constant, random, or given."""
+    input:
+        code=code("genview.foreground.noise"),
+        script="workflow/scripts/noise_level.py",
+        manifest=rules.manifest.output.manifest,
+        ratio=(
+            f"{MEASURING}/foreground_ratio.parquet"
+            if STUDY.noise_level.strategy == "adaptive" and not STUDY.noise_level.given
+            else []
+        ),
+        given=STUDY.noise_level.given or [],
+    output:
+        noise_level=f"{RESULTS}/conditions/noise_level.parquet",
+    log:
+        f"{LOGS}/conditions/noise_level.log",
+    benchmark:
+        f"{COSTS}/conditions/noise_level.tsv"
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=settings(
+            noise_level=STUDY.noise_level,
+            dataset=IMAGES,
+            seed=STUDY.seed,
+            study=STUDY.study,
+        ),
+    script:
+        "../scripts/noise_level.py"

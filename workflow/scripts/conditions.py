@@ -1,0 +1,18 @@
+"""Rule ``conditions``: merge noise levels and guidance scales with the manifest."""
+
+from genview import stage
+from genview.conditions import merge
+
+with stage.running(snakemake.log[0]):
+    settings = snakemake.params.settings
+    merge.run(
+        manifest=snakemake.input.manifest,
+        noise_level=snakemake.input.noise_level or None,
+        noise_level_from=settings["noise_level_from"],
+        guidance_scale=snakemake.input.guidance_scale or None,
+        guidance_scale_from=settings["guidance_scale_from"],
+        modes=settings["modes"],
+        conditions=snakemake.output.conditions,
+        unmatched=snakemake.output.unmatched,
+        stamp=stage.stamp("conditions", settings["study"], settings, "genview.conditions.merge"),
+    )

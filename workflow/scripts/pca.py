@@ -1,0 +1,19 @@
+"""Rule ``pca``: orientation and threshold of the component, and their pictures."""
+
+from genview import stage
+from genview.config.foreground import PrincipalComponent
+from genview.foreground import choice
+
+with stage.running(snakemake.log[0]):
+    settings = snakemake.params.settings
+    choice.run(
+        PrincipalComponent.model_validate(settings["pca"]),
+        component=snakemake.input.component,
+        sample_scores=snakemake.input.scores,
+        sample_images=snakemake.input.images,
+        result=snakemake.output.pca,
+        summary=snakemake.output.summary,
+        histogram=snakemake.output.histogram,
+        masks=snakemake.output.masks,
+        stamp=stage.stamp("pca", settings["study"], settings, "genview.foreground.choice"),
+    )

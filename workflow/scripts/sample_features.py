@@ -1,0 +1,19 @@
+"""Rule ``sample_features``: patch tokens of a seeded sample of the study's images."""
+
+from genview import stage
+from genview.config.dataset import Dataset
+from genview.config.foreground import Encoder
+from genview.foreground import tokens
+
+with stage.running(snakemake.log[0]):
+    settings = snakemake.params.settings
+    tokens.run(
+        Encoder.model_validate(settings["encoder"]),
+        Dataset.model_validate(settings["dataset"]),
+        count=settings["sample"],
+        seed=settings["seed"],
+        manifest=snakemake.input.manifest,
+        tokens=snakemake.output.tokens,
+        images=snakemake.output.images,
+        workers=snakemake.threads - 1,
+    )

@@ -1,0 +1,19 @@
+"""Rule ``token_scores``: token scores and embeddings of one shard."""
+
+from genview import stage
+from genview.config.dataset import Dataset
+from genview.config.foreground import Encoder
+from genview.foreground import scores
+
+with stage.running(snakemake.log[0]):
+    settings = snakemake.params.settings
+    scores.run(
+        Encoder.model_validate(settings["encoder"]),
+        Dataset.model_validate(settings["dataset"]),
+        manifest=snakemake.input.manifest,
+        shard=snakemake.wildcards.shard,
+        component=snakemake.input.component,
+        scores=snakemake.output.scores,
+        workers=snakemake.threads - 1,
+        stamp=stage.stamp("token_scores", settings["study"], settings, "genview.foreground.scores"),
+    )
