@@ -41,7 +41,7 @@ class Dataset(Block):
     exclude: str | None = None
     """A text or CSV file of keys to leave out, such as leaked test images found by the duplicates stage."""
     workers: int = Field(0, ge=0)
-    """Processes that open and check images; 0: as many as there are cores."""
+    """Processes that open and check images, a matter of speed only; 0: eight, or as many as there are cores."""
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> "Dataset":

@@ -3,6 +3,7 @@ rule manifest:
     input:
         code=code("genview.data.ingest"),
         script="workflow/scripts/manifest.py",
+        collection=collection(),
     output:
         manifest=f"{RESULTS}/data/manifest.parquet",
         rejected=f"{RESULTS}/data/rejected.parquet",
@@ -13,12 +14,16 @@ rule manifest:
         f"{COSTS}/data/manifest.tsv"
     conda:
         "../../envs/cpu.yaml"
-    threads: 2
+    threads: STUDY.dataset.workers or 8
     resources:
         mem_mb=4000,
         runtime=120,
     params:
-        settings=settings(dataset=STUDY.dataset, seed=STUDY.seed, study=STUDY.study),
+        settings=settings(
+            dataset=STUDY.dataset.model_dump(mode="json", exclude={"workers"}),
+            seed=STUDY.seed,
+            study=STUDY.study,
+        ),
     script:
         "../scripts/manifest.py"
 

@@ -9,7 +9,7 @@ from genview.data import ingest
 with stage.running(snakemake.log[0]):
     settings = snakemake.params.settings
     ingest.run(
-        Dataset.model_validate(settings["dataset"]),
+        Dataset.model_validate({**settings["dataset"], "workers": snakemake.threads}),
         seed=settings["seed"],
         manifest=snakemake.output.manifest,
         rejected=snakemake.output.rejected,
