@@ -72,11 +72,10 @@ def manifest_of(study: Study) -> Path | None:
 
 def images_of(study: Study) -> int | None:
     """How many images the study has, where that is known before they are read."""
-    if file := manifest_of(study):
-        return pq.read_metadata(file).num_rows
     if study.dataset.source == "scenes":
         return study.dataset.count or 1000
-    return None
+    file = manifest_of(study)
+    return pq.read_metadata(file).num_rows if file else None
 
 
 def _dataset(study: Study) -> Iterator[Problem]:
@@ -133,7 +132,8 @@ def _captions(study: Study) -> Iterator[Problem]:
         text = f"there is no .txt file beside the images in {study.dataset.path}"
     elif file and (missing := _without_caption(file)):
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        text = f"{wording.plural(len(missing), 'image')} have none: {shown}"
+        have = "has" if len(missing) == 1 else "have"
+        text = f"{wording.plural(len(missing), 'image')} {have} none: {shown}"
     else:
         return
     for stage, key in users:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from genview.config.study import Study, merged
+from genview.config.training import Run
 from genview.errors import GenviewError
 
 
@@ -24,8 +25,9 @@ def _blocks(annotation: Any) -> list[type[BaseModel]]:
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """The keys allowed where an unknown key was found."""
-    block: type[BaseModel] = Study
-    steps = list(location[:-1])
+    shared = location[0] == "training"
+    block: type[BaseModel] = Run if shared else Study
+    steps = list(location[1:-1] if shared else location[:-1])
     while steps:
         annotation = block.model_fields[steps.pop(0)].annotation
         if typing.get_origin(annotation) is dict and steps:
@@ -53,19 +55,28 @@ def _explain(error: dict[str, Any]) -> str:
     return f"{path}: {message}"
 
 
+def _errors(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """What pydantic finds wrong; an error in the block ``training`` once and there, not in each run that inherits it."""
+    found: list[dict[str, Any]] = []
+    for prefix, block, part in (((), Study, values), (("training",), Run, values.get("training") or {})):
+        try:
+            block.model_validate(part)
+        except ValidationError as error:
+            found += [{**item, "loc": (*prefix, *item["loc"])} for item in error.errors(include_url=False)]
+    shared = {item["loc"][1:] for item in found if item["loc"][:1] == ("training",)}
+    return [item for item in found if not (item["loc"][:1] == ("runs",) and item["loc"][2:] in shared)]
+
+
 def parse(values: dict[str, Any], origin: str = "configuration") -> Study:
     """Check a configuration.
 
     Raises:
         GenviewError: lists every problem: unknown keys with the nearest name, values out of range, broken references.
     """
-    try:
-        return Study.model_validate(extended(values))
-    except ValidationError as error:
-        problems = [_explain(item) for item in error.errors(include_url=False)]
-        raise GenviewError(
-            f"{origin} has {len(problems)} problem(s):\n" + "\n".join(f"  - {p}" for p in problems)
-        ) from None
+    values = extended(values)
+    if problems := [_explain(item) for item in _errors(values)]:
+        raise GenviewError(f"{origin} has {len(problems)} problem(s):\n" + "\n".join(f"  - {p}" for p in problems))
+    return Study.model_validate(values)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -85,13 +96,19 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def extended(values: dict[str, Any]) -> dict[str, Any]:
-    """Values over those of the file that their key ``extends`` names, relative to the working directory."""
+def extended(values: dict[str, Any], seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Values over those of the file that their key ``extends`` names, relative to the working directory.
+
+    Raises:
+        GenviewError: files extend each other in a circle.
+    """
     values = dict(values)
     base = values.pop("extends", None)
     if base is None:
         return values
-    return merged(extended(read_yaml(base)), values)
+    if base in seen:
+        raise GenviewError(f"{base}: extends itself, in a circle: {' -> '.join((*seen, base))}")
+    return merged(extended(read_yaml(base), (*seen, base)), values)
 
 
 def load(*paths: str | Path) -> Study:

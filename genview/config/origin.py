@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from genview.config.load import extended, read_yaml
+from genview.config.load import read_yaml
 from genview.config.study import Study, merged
 
 DEFAULT = "default"
@@ -16,15 +16,10 @@ Layer = tuple[str, Mapping[str, Any]]
 
 
 def layers(path: str | Path) -> list[Layer]:
-    """A configuration file and those that it extends, the one extended first: name and values of each."""
+    """A configuration file that was read without error and those that it extends, the one extended first."""
     values = read_yaml(path)
     base = values.pop("extends", None)
     return [*(layers(base) if base is not None else []), (str(path), values)]
-
-
-def values(path: str | Path) -> dict[str, Any]:
-    """The values of a configuration file over those of the files that it extends; defaults left out."""
-    return extended(read_yaml(path))
 
 
 def _stated(values: Any, path: Keys) -> bool:

@@ -1,0 +1,138 @@
+"""What would stop a study after hours must be said in the first second, all of it at once."""
+
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from genview import preflight, tables
+from genview.config import load
+from genview.errors import GenviewError
+
+ROOT = Path(__file__).parent.parent
+
+
+def texts(values: dict, stage: str | None = None) -> list[str]:
+    found = preflight.problems(load.parse(values))
+    return [problem.text for problem in found if stage is None or problem.stage == stage]
+
+
+def manifest(folder: Path, captions: list[str | None]) -> None:
+    count = len(captions)
+    columns = {name: [0] * count for name in ("offset", "length", "width", "height", "shard")}
+    text = {name: ["x"] * count for name in ("path", "sha256")}
+    empty = {name: [None] * count for name in ("label", "foreground_share", "attributes")}
+    keys = [f"image-{i}" for i in range(count)]
+    path = folder / "data/manifest.parquet"
+    tables.write({"key": keys, "caption": captions, **columns, **text, **empty}, tables.MANIFEST, path)
+
+
+def test_one_message_lists_everything(tmp_path):
+    study = load.parse(
+        {
+            "dataset": {"source": "folder", "path": str(tmp_path / "none")},
+            "encoders": {"small": {"model": "someone/nothing"}},
+            "views": {"img": {"mode": "img", "model": "./weights"}},
+            "noise_level": {"given": "levels.csv"},
+            "evaluation": {"root": str(tmp_path), "probe": {"datasets": ["dtd", "cifar12"]}},
+        }
+    )
+    with pytest.raises(GenviewError) as error:
+        preflight.require(study)
+    for part in ("6 problems", "dataset.path", "someone/nothing", "./weights", "levels.csv", "dtd", "cifar12"):
+        assert part in str(error.value)
+
+
+def test_problems_of_stages_that_do_not_run_do_not_stop_the_others(tmp_path):
+    study = load.parse({"dataset": {"source": "folder", "path": str(tmp_path / "none")}})
+    preflight.require(study, {"training"})
+    with pytest.raises(GenviewError):
+        preflight.require(study, {"training", "data"})
+
+
+def test_text_views_need_captions(tmp_path):
+    (tmp_path / "images").mkdir()
+    folder = {"source": "folder", "path": str(tmp_path / "images")}
+    views = {"words": {"mode": "txt"}, "picture": {"mode": "img"}}
+    asked = [text for text in texts({"dataset": folder, "views": views}) if "captions" in text]
+    assert len(asked) == 1 and "views.words" in asked[0]
+    (tmp_path / "images/a.txt").write_text("a caption")
+    assert not [text for text in texts({"dataset": folder, "views": views}) if "captions" in text]
+
+
+def test_a_caption_column_that_does_not_exist_is_named(tmp_path):
+    table = tmp_path / "photos.csv"
+    table.write_text("image,text\na.jpg,a photo\n")
+    values = {"dataset": {"source": "table", "path": str(table)}, "views": {"words": {"mode": "imgtxt"}}}
+    assert any("no column 'prompt'" in text for text in texts(values, "generation"))
+    values["dataset"]["caption_column"] = "text"
+    assert not [text for text in texts(values) if "column" in text]
+
+
+def test_images_without_caption_are_named_once_the_manifest_is_there(tmp_path):
+    manifest(tmp_path / "default", ["a star", None, "a ring"])
+    run = {"loss": {"early": {"image_text": 1.0}}, "batch_size": 2}
+    found = texts({"results": str(tmp_path), "runs": {"a": run}}, "training")
+    assert found == ["runs.a.loss needs captions, but 1 image has none: image-1"]
+
+
+def test_a_run_that_reads_no_captions_needs_none(tmp_path):
+    manifest(tmp_path / "default", [None, None])
+    run = {"loss": {"early": {"image_text": 0.0}}, "batch_size": 2}
+    assert texts({"results": str(tmp_path), "runs": {"a": run}}) == []
+
+
+def test_a_batch_larger_than_the_dataset_is_refused():
+    run = {"batch_size": 64, "processes": 2}
+    assert any("batch of 128" in text for text in texts({"dataset": {"count": 100}, "runs": {"a": run}}, "training"))
+    assert not texts({"dataset": {"count": 128}, "runs": {"a": run}}, "training")
+
+
+def test_a_full_disk_is_foreseen(monkeypatch, tmp_path):
+    usage = namedtuple("usage", "total used free")
+    values = {"results": str(tmp_path), "dataset": {"count": 1000}}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 0, 10**6))
+    assert any("are needed" in text for text in texts(values))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, 10**9))
+    assert not any("are needed" in text for text in texts(values))
+
+
+def test_more_processes_than_gpus_are_refused_where_there_are_gpus(monkeypatch):
+    values = {"runs": {"a": {"processes": 4}}}
+    monkeypatch.setattr(preflight, "visible_gpus", lambda: 2)
+    assert any("has 2 GPUs" in text for text in texts(values, "training"))
+    monkeypatch.setattr(preflight, "visible_gpus", lambda: 0)
+    assert not any("GPU" in text for text in texts(values, "training"))
+
+
+def test_a_model_in_the_hubs_cache_counts_as_present(tmp_path, monkeypatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    values = {"encoders": {"small": {"model": "hf-hub:someone/model"}}}
+    assert any("hf download someone/model" in text for text in texts(values))
+    snapshot = tmp_path / "models--someone--model/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "open_clip_config.json").write_text("{}")
+    (tmp_path / "models--someone--model/refs").mkdir()
+    (tmp_path / "models--someone--model/refs/main").write_text("abc")
+    assert not any("someone" in text for text in texts(values))
+
+
+@pytest.mark.slow
+def test_the_workflow_stops_before_its_first_job(tmp_path):
+    configuration = tmp_path / "bad.yaml"
+    configuration.write_text(
+        f"study: bad\nresults: {tmp_path}/results\ndataset: {{source: folder, path: {tmp_path}/none}}\n"
+    )
+    words = ["--configfile", str(configuration), "--cores", "1", f"{tmp_path}/results/bad/data/manifest.parquet"]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *words], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode != 0
+    assert "dataset.path" in done.stdout + done.stderr
+    assert not (tmp_path / "results/bad/data").exists()
+    assert subprocess.run([sys.executable, "-m", "snakemake", "-n", *words], cwd=ROOT, timeout=120).returncode == 0
