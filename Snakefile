@@ -10,10 +10,10 @@ configfile: "config/config.yaml"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
-include: "workflow/rules/generation.smk"
 include: "workflow/rules/foreground.smk"
 include: "workflow/rules/guidance.smk"
 include: "workflow/rules/conditions.smk"
+include: "workflow/rules/generation.smk"
 include: "workflow/rules/report.smk"
 
 
