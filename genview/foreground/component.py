@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
-from genview import atomic, provenance
+from genview import provenance
 from genview.errors import GenviewError
 from genview.foreground import pca
 
@@ -74,8 +73,7 @@ def run(
         pca.PCA(fitted.mean, fitted.component, fitted.explained_variance_ratio, fitted.tokens, details=details),
         component,
     )
-    with atomic.writing(sample_scores) as partial:
-        save_file({"scores": scores}, partial)
+    pca.write_tensors({"scores": scores}, sample_scores)
     logger.info(
         "%d tokens of %d images; the component explains %.1f %% of their variance",
         fitted.tokens,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as to_bytes
 
 from genview import atomic
 from genview.errors import GenviewError
@@ -183,6 +183,15 @@ def orient(scores: np.ndarray, grid: tuple[int, int]) -> Orientation:
     return Orientation(sign, float(outside.mean()), float(inside.mean()), margin, agreeing, weak)
 
 
+def write_tensors(tensors: dict[str, np.ndarray], path: str | Path, metadata: dict[str, str] | None = None) -> None:
+    """Write arrays as safetensors, complete or not at all.
+
+    safetensors takes an array's memory as it lies, so that a transposed view would be saved scrambled.
+    """
+    ordered = {name: np.asarray(values, order="C") for name, values in tensors.items()}
+    atomic.write_bytes(path, to_bytes(ordered, metadata))
+
+
 def save(pca: PCA, path: str | Path) -> None:
     """Write a PCA: tensors ``mean``, ``component`` (float32), and scalars in float64; details as metadata."""
     tensors = {
@@ -194,8 +203,7 @@ def save(pca: PCA, path: str | Path) -> None:
     }
     if pca.threshold is not None:
         tensors["threshold"] = np.array(pca.threshold, np.float64)
-    with atomic.writing(path) as partial:
-        save_file(tensors, partial, metadata={"genview": json.dumps(pca.details, sort_keys=True)})
+    write_tensors(tensors, path, {"genview": json.dumps(pca.details, sort_keys=True)})
 
 
 def load(path: str | Path) -> PCA:

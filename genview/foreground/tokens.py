@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from safetensors.numpy import save_file
 
 from genview import atomic, progress
 from genview.config.dataset import Dataset
@@ -18,7 +17,7 @@ from genview.data import manifest as manifests
 from genview.data.reader import Reader, data_root
 from genview.errors import GenviewError
 from genview.foreground import encoder as encoders
-from genview.foreground import loader
+from genview.foreground import loader, pca
 
 logger = logging.getLogger("genview")
 
@@ -90,8 +89,7 @@ def run(
                 _write(partial, shape, _encode(selected, reader, encoder, config, workers, shown, bar))
     seen = np.concatenate(shown) if shown else np.zeros((0, 1, 1, 3), np.uint8)
     metadata = {"grid": json.dumps(encoder.grid), "encoder": json.dumps(encoder.record), "digest": encoder.digest}
-    with atomic.writing(images) as partial:
-        save_file({"rows": rows, "images": seen}, partial, metadata=metadata)
+    pca.write_tensors({"rows": rows, "images": seen}, images, metadata)
     logger.info("%d images, %d tokens of %d dimensions each", len(rows), encoder.num_tokens, encoder.token_dim)
 
 
