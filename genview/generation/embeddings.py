@@ -25,6 +25,11 @@ COMPARED = 4
 logger = logging.getLogger(__name__)
 
 
+def digest(embedding: np.ndarray) -> str:
+    """Digest of the bytes of an embedding, float32 [E]."""
+    return hashlib.sha256(embedding.tobytes()).hexdigest()[:16]
+
+
 def kept(path: str | Path) -> dict[str, np.ndarray]:
     """The embeddings of one shard of the foreground pass by key, float32 [E] each."""
     table = tables.read(path, tables.SCORES, ["key", "embedding"])
@@ -73,8 +78,8 @@ class Embeddings:
     """Why a key has none."""
 
     def digest(self, key: str) -> str | None:
-        """Digest of one embedding's bytes."""
-        return hashlib.sha256(self.values[key].tobytes()).hexdigest()[:16] if key in self.values else None
+        """Digest of a key's embedding, if it has one."""
+        return digest(self.values[key]) if key in self.values else None
 
 
 def of_shard(

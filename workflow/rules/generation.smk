@@ -37,8 +37,6 @@ rule views:
     output:
         tar=f"{RESULTS}/views/{{view}}/{{shard}}.tar",
         index=f"{RESULTS}/views/{{view}}/{{shard}}.parquet",
-    params:
-        settings=view_settings,
     log:
         text=f"{LOGS}/generation/{{view}}/{{shard}}.log",
         statistics=f"{LOGS}/generation/{{view}}/{{shard}}.json",
@@ -50,6 +48,8 @@ rule views:
     resources:
         mem_mb=4000,
         runtime=720,
+    params:
+        settings=view_settings,
     script:
         "../scripts/views.py"
 
@@ -67,8 +67,6 @@ rule view_quality:
         quality=f"{RESULTS}/views/{{view}}/quality.json",
         picture=f"{RESULTS}/views/{{view}}/quality.png",
         examples=f"{RESULTS}/views/{{view}}/examples.png",
-    params:
-        settings=audit_settings(),
     log:
         f"{LOGS}/generation/{{view}}/quality.log",
     benchmark:
@@ -79,5 +77,7 @@ rule view_quality:
     resources:
         mem_mb=4000,
         runtime=120,
+    params:
+        settings=audit_settings(),
     script:
         "../scripts/view_quality.py"
