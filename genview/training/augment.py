@@ -33,9 +33,13 @@ class Augment:
         settings: the configuration's block.
         image_size: side of the result in pixels.
         mean, std: normalisation of the model that is trained.
+
+    Attributes:
+        mean, std: as given.
     """
 
     def __init__(self, settings: Augmentation, image_size: int, mean: Sequence[float], std: Sequence[float]):
+        self.mean, self.std = tuple(mean), tuple(std)
         bicubic = {"interpolation": InterpolationMode.BICUBIC, "antialias": True}
         size = (image_size, image_size)
         down = [v2.Resize(side, **bicubic) for side in settings.resample_sizes]

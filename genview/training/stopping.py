@@ -13,7 +13,7 @@ EXIT_STATUS = 75
 """EX_TEMPFAIL: a checkpoint was saved and the same command goes on from it."""
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error
+class Stopped(Exception):
     """The run was asked to stop and has saved a checkpoint."""
 
 
@@ -67,11 +67,11 @@ class Watch:
         if not_finite:
             every = [keys]
             if world_size() > 1:
-                every = [None] * world_size()
+                every = [[] for _ in range(world_size())]
                 dist.all_gather_object(every, keys)
             names = ", ".join(key for part in every for key in part)
             raise GenviewError(
                 f"step {step}: the loss is not finite; nothing was saved after it, and the last checkpoint is good. "
-                f"Lower optimizer.base_learning_rate, set optimizer.gradient_clip, or look at this step's images: {names}"
+                f"Lower optimizer.base_learning_rate, set optimizer.gradient_clip, or look at its images: {names}"
             )
         return bool(stop)

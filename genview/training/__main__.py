@@ -1,0 +1,37 @@
+"""``python -m genview.training --job job.json``, alone or in each process that torchrun starts."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from genview import progress
+from genview.errors import GenviewError
+from genview.training import loop, stopping
+from genview.training.job import Job
+
+logger = logging.getLogger("genview")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train the run that a job file describes; the exit status is 75 after a checkpoint at the cluster's warning."""
+    parser = argparse.ArgumentParser(prog="python -m genview.training", description=__doc__)
+    parser.add_argument("--job", required=True, help="JSON file: settings and paths of one run (genview.training.job)")
+    options = parser.parse_args(arguments)
+    progress.configure_logging()
+    try:
+        job = Job.model_validate_json(Path(options.job).read_text(encoding="utf-8"))
+        loop.train(job)
+    except stopping.Stopped as stopped:
+        logger.warning("%s", stopped)
+        return stopping.EXIT_STATUS
+    except (GenviewError, OSError, ValidationError) as error:
+        logger.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

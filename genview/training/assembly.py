@@ -1,0 +1,123 @@
+"""From a job to its parts: data, quality encoder, method."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+
+from genview.config.training import Run
+from genview.data import manifest as manifests
+from genview.data import reader as readers
+from genview.errors import GenviewError
+from genview.foreground import encoder as encoders
+from genview.foreground import pca
+from genview.training import batchnorm, chance, model
+from genview.training.augment import Augment
+from genview.training.job import Job
+from genview.training.methods.genviewpp import GenViewPlusPlus
+from genview.training.methods.method import Method
+from genview.training.methods.simclr import SimCLR
+from genview.training.precomputed import PrecomputedQuality
+from genview.training.samples import Samples
+from genview.training.scoring import Scorer
+from genview.training.views import ViewIndex
+
+logger = logging.getLogger("genview")
+
+METHODS: dict[str, type[Method]] = {"genviewpp": GenViewPlusPlus, "simclr": SimCLR}
+
+
+@dataclass
+class Parts:
+    """What the loop works with."""
+
+    architecture: model.Architecture
+    samples: Samples
+    method: Method
+    seed: int
+    missing_views: dict[str, int]
+    """View set -> images that it lacks; the original stands in for them."""
+
+
+def _check_captions(rows, run: Run) -> None:
+    without = pc.sum(pc.is_null(rows["caption"])).as_py() or 0
+    if run.uses_text and without:
+        example = rows["key"].filter(pc.is_null(rows["caption"]))[0].as_py()
+        raise GenviewError(
+            f"{without} of {len(rows)} images have no caption (the first: {example!r}), and the image-text terms need "
+            "one each; set loss.early and loss.later image_text and image_text_quality to 0, or give captions"
+        )
+
+
+def _views(job: Job, keys) -> dict[str, ViewIndex]:
+    indexes = {}
+    for name in job.run.data.views:
+        index = indexes[name] = ViewIndex(name, job.views[name], keys)
+        if index.missing:
+            rows = index.rows_missing()
+            examples = ", ".join(keys[int(row)].as_py() for row in rows[:3])
+            text = f"view set {name}: {index.missing} images are missing, of {len(rows)} originals ({examples}, ...)"
+            if job.run.data.missing == "refuse":
+                raise GenviewError(f"{text}; generate them, or set data.missing to original")
+            logger.warning("%s; the original stands in for them", text)
+    return indexes
+
+
+def _scorer(job: Job, augment: Augment, device: torch.device) -> Scorer | None:
+    if not job.run.uses_quality:
+        return None
+    if job.quality is None:
+        raise GenviewError(f"run {job.name}: its loss has quality weights, but no quality encoder is given")
+    encoder = encoders.load(job.quality.encoder, device)
+    component = torch.as_tensor(np.asarray(pca.load(job.quality.component).component))
+    return Scorer(encoder, component, augment.mean, augment.std)
+
+
+def assemble(job: Job, device: torch.device) -> Parts:
+    """Open the data, load the quality encoder, build the method; nothing is read of the images yet.
+
+    Raises:
+        GenviewError: captions, views or quality features are missing or do not belong to these images.
+    """
+    run = job.run
+    seed = chance.bits(job.seed, run.seed, "training")
+    rows = manifests.read(job.manifest, columns=["key", "path", "offset", "length", "caption"]).combine_chunks()
+    _check_captions(rows, run)
+    indexes = _views(job, rows["key"])
+    settings = run.data.augmentation
+    architecture = model.architecture(run.model, text=run.uses_text, image_size=settings.image_size)
+    augment = Augment(
+        settings,
+        architecture.image_size,
+        settings.mean or architecture.preprocess_cfg["mean"],
+        settings.std or architecture.preprocess_cfg["std"],
+    )
+    architecture.preprocess_cfg.update(mean=list(augment.mean), std=list(augment.std))
+    precomputed = None
+    if run.uses_text_quality and job.quality:
+        precomputed = PrecomputedQuality(job.quality.features, rows["key"].to_pylist())
+    samples = Samples(
+        rows,
+        readers.Reader(readers.data_root(job.dataset, job.manifest), maximum_pixels=job.dataset.maximum_pixels),
+        indexes,
+        run.data,
+        augment,
+        seed=seed,
+        tokenizer=architecture.tokenizer() if run.uses_text else None,
+        quality=precomputed,
+        clean=run.uses_quality and not run.loss.score_augmented,
+    )
+    encoder = model.build(architecture, run.model, seed=chance.bits(seed, "weights"))
+    if run.cached_chunk and batchnorm.has_batchnorm(encoder.visual):
+        raise GenviewError(
+            f"cached_chunk: architecture {run.model.architecture!r} has BatchNorm, whose statistics would be those of "
+            "a chunk and not of the batch; take an architecture without it, or no cached_chunk"
+        )
+    if run.activation_checkpointing:
+        (encoder if architecture.has_text else encoder.visual).set_grad_checkpointing(True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(chance.bits(seed, "heads"))
+        method = METHODS[run.method](run, encoder, _scorer(job, augment, device))
+    return Parts(architecture, samples, method, seed, {name: index.missing for name, index in indexes.items()})

@@ -1,0 +1,126 @@
+"""The trained encoder as an open_clip model directory, with its image tower for timm beside it, and a model card."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from genview import __version__, atomic
+from genview.training.job import Job
+from genview.training.model import Architecture
+
+CARD = """\
+---
+library_name: open_clip
+tags: [genview, contrastive-pretraining]
+---
+# {name}
+
+Pretrained by GenView {version}, run `{name}` of study `{study}`.
+
+| | |
+|---|---|
+| image tower | {tower} (timm), {size} x {size} pixels |
+| text tower | {text} |
+| method | {method} |
+| data | {images} originals; per sample {views} views{sets} |
+| length | {epochs} epochs, {steps} steps of {samples} samples |
+
+Weights: `open_clip_model.safetensors`{averaged}. `run.json` holds the effective configuration and the data's digests.
+
+```python
+model, _, preprocess = open_clip.create_model_and_transforms("local-dir:<this folder>")
+tower = timm.create_model("local-dir:<this folder>/timm")  # the image tower alone
+```
+{warning}"""
+
+
+def _card(job: Job, architecture: Architecture, record: dict[str, Any]) -> str:
+    run = job.run
+    sets = ", ".join(f"{name} ({share:g})" for name, share in run.data.views.items())
+    return CARD.format(
+        name=job.name,
+        version=__version__,
+        study=job.study,
+        tower=architecture.model_cfg["vision_cfg"]["timm_model_name"],
+        size=architecture.image_size,
+        text="CLIP, trained" if architecture.has_text else "none: a placeholder",
+        method=run.method,
+        images=record["images"],
+        views=record["views_per_sample"],
+        sets=f", view sets: {sets}" if sets else ", no generated ones",
+        epochs=run.epochs,
+        steps=record["steps"],
+        samples=record["samples_per_step"],
+        averaged=f" (exponential moving average, decay {run.ema})" if run.ema else "",
+        warning=""
+        if architecture.has_text
+        else "\nNo loss of this run used captions: the text tower is an untrained placeholder, without which\n"
+        "open_clip cannot load a model. Use the image tower alone.\n",
+    )
+
+
+def _complete(model: nn.Module, architecture: Architecture) -> dict[str, Tensor]:
+    """The state of an ``open_clip.CLIP``; an image-only model gets its placeholder text tower."""
+    state = {name: tensor.detach().float().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if architecture.has_text:
+        return state
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        whole = open_clip.CLIP(**architecture.model_cfg).state_dict()
+    return {name: state.get(name, tensor).contiguous() for name, tensor in whole.items()}
+
+
+def _save_timm(state: dict[str, Tensor], architecture: Architecture, folder: Path) -> None:
+    vision = architecture.model_cfg["vision_cfg"]
+    pool = {"global_pool": vision["timm_pool"]} if vision.get("timm_pool") else {}
+    trunk = timm.create_model(vision["timm_model_name"], num_classes=0, **pool)
+    prefix = "visual.trunk."
+    trunk.load_state_dict({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
+    size = architecture.image_size
+    preprocess = architecture.preprocess_cfg
+    trunk.pretrained_cfg = {
+        **trunk.pretrained_cfg,
+        "input_size": (3, size, size),
+        "test_input_size": (3, size, size),
+        "mean": tuple(preprocess["mean"]),
+        "std": tuple(preprocess["std"]),
+        "interpolation": preprocess["interpolation"],
+        "crop_pct": 1.0,
+        "test_crop_pct": 1.0,
+        "num_classes": 0,
+    }
+    timm.models.save_for_hf(trunk, folder, model_args={"num_classes": 0, **pool}, safe_serialization=True)
+
+
+def write(target: str | Path, model: nn.Module, architecture: Architecture, job: Job, record: dict[str, Any]) -> None:
+    """Write the model's directory, complete or not at all.
+
+    Args:
+        target: the directory.
+        model: ``open_clip.CLIP`` or ``ImageModel``.
+        architecture: what it was built from.
+        job: settings for the card.
+        record: what is known of the run; becomes ``run.json``.
+    """
+    state = _complete(model, architecture)
+    with atomic.writing(target) as folder:
+        folder.mkdir(parents=True)
+        configuration = {"model_cfg": architecture.model_cfg, "preprocess_cfg": architecture.preprocess_cfg}
+        atomic.write_json(folder / "open_clip_config.json", configuration)
+        save_file(state, folder / "open_clip_model.safetensors")
+        _save_timm(state, architecture, folder / "timm")
+        if architecture.tokenizer_folder:
+            with tempfile.TemporaryDirectory() as scratch:
+                architecture.tokenizer().tokenizer.save_pretrained(scratch)
+                for path in Path(scratch).iterdir():
+                    shutil.copy(path, folder / path.name)
+        atomic.write_text(folder / "run.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
+        atomic.write_text(folder / "README.md", _card(job, architecture, record))

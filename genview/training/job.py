@@ -1,0 +1,73 @@
+"""Everything a training run is given, settings and explicit paths: the workflow writes it, the processes read it."""
+
+from pathlib import Path
+from typing import Any
+
+from genview import provenance
+from genview.config.base import Block
+from genview.config.dataset import Dataset
+from genview.config.foreground import Encoder
+from genview.config.training import Run
+
+LAYOUT = {"processes", "nodes", "log_every_steps", "checkpoints"}
+"""Keys of a run that do not enter its numbers (the number of processes does, and is compared as such)."""
+
+
+class Quality(Block):
+    """What the quality weights are made of."""
+
+    encoder: Encoder
+    component: str
+    """The encoder's ``pca.safetensors``."""
+    features: tuple[str, ...] = ()
+    """Shards of ``quality_features``; needed by the image-text quality term alone."""
+
+
+class Job(Block):
+    """One training run, on this machine or as a part of a larger one."""
+
+    run: Run
+    name: str
+    study: str = "default"
+    seed: int = 42
+    """The study's seed; the run's own is combined with it."""
+    dataset: Dataset
+    manifest: str
+    views: dict[str, tuple[tuple[str, str], ...]] = {}
+    """View set -> (tar, index) of each shard."""
+    quality: Quality | None = None
+    model: str
+    """Where the trained model's directory goes."""
+    metrics: str
+    """Where the finished ``metrics.jsonl`` goes."""
+    checkpoints: str
+    """Folder of the unfinished work: checkpoints and metrics so far."""
+    logs: str
+    """Folder of what holds times: throughput and TensorBoard's events."""
+
+
+def identity(job: Job, code: str) -> dict[str, Any]:
+    """What a run is made of: equal identities give equal numbers, and a checkpoint goes on under its own alone.
+
+    Args:
+        job: paths play no part; the contents of what they name do.
+        code: digest of the code.
+    """
+    run = job.run.model_dump(mode="json", exclude=LAYOUT)
+    run["data"].pop("workers")
+    run["checkpoints"] = {"keep_epochs": list(job.run.checkpoints.keep_epochs)}
+    data: dict[str, Any] = {"manifest": provenance.file_sha256(job.manifest)}
+    for name in job.run.data.views:
+        data[f"views {name}"] = provenance.combined_file_digest(index for _, index in job.views[name])
+    if job.quality:
+        data["quality encoder"] = job.quality.encoder.model_dump(mode="json", exclude={"batch_size"})
+        data["quality component"] = provenance.file_sha256(Path(job.quality.component))
+        data["quality features"] = provenance.combined_file_digest(job.quality.features)
+    return {
+        "run": run,
+        "processes": job.run.world_size,
+        "seed": job.seed,
+        "maximum_pixels": job.dataset.maximum_pixels,
+        "data": data,
+        "code": code,
+    }

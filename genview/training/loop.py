@@ -1,0 +1,293 @@
+"""The training loop, top to bottom.
+
+Everything of chance is a function of (seed, step): resuming needs weights, optimiser state and the step's number, no
+generator's state. With ``accumulate`` the parts of a step are contrasted each within itself (more samples per step,
+not more negatives); ``cached_chunk`` contrasts the whole batch with the memory of a chunk.
+"""
+
+import contextlib
+import logging
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from genview import atomic, progress, provenance
+from genview.errors import GenviewError
+from genview.training import (
+    assembly,
+    batchnorm,
+    cached,
+    chance,
+    checkpoint,
+    composition,
+    export,
+    job,
+    optimizers,
+    schedule,
+)
+from genview.training.distributed import average_gradients, mean_over_processes
+from genview.training.metrics import Metrics, Throughput
+from genview.training.samples import Batch, Order, loader
+from genview.training.stopping import Stopped, Watch
+
+logger = logging.getLogger("genview")
+
+
+class Trainer:
+    """One run in one process; ``train`` is the loop."""
+
+    def __init__(self, what: job.Job):
+        run = what.run
+        self.job, self.run = what, run
+        # Image-text terms may begin at the switch epoch, and until then the text tower gets no gradient.
+        unused = len({tuple(map(bool, c.model_dump().values())) for c in run.coefficients_in_use()}) > 1
+        self.accelerator = Accelerator(
+            mixed_precision="no" if run.precision == "fp32" else run.precision,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+        )
+        self.device = self.accelerator.device
+        self.rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
+        if world_size != run.world_size:
+            raise GenviewError(
+                f"run {what.name} is for {run.world_size} processes (processes x nodes), but {world_size} were "
+                "started; the batch, its negatives and its quality weights would be others, so it is not run"
+            )
+        self.identity = job.identity(what, provenance.code_digest("genview.training.loop"))
+        self.parts = assembly.assemble(what, self.device)
+        self.order = Order(
+            len(self.parts.samples), run.batch_size, run.accumulate, world_size, chance.bits(self.parts.seed, "order")
+        )
+        self.total_steps = run.epochs * self.order.steps_per_epoch
+        self.method = batchnorm.synchronised(self.parts.method.to(self.device), self.device)
+        if run.compile:
+            self.method.model.visual.trunk.compile()
+        self.average = None
+        if run.ema:
+            self.average = AveragedModel(
+                self.method.model, multi_avg_fn=get_ema_multi_avg_fn(run.ema), use_buffers=True
+            )
+        optimizer = optimizers.build(run.optimizer, self.method)
+        self.peak = run.optimizer.base_learning_rate
+        if run.optimizer.scale_learning_rate:
+            self.peak = schedule.peak_learning_rate(
+                self.peak,
+                images=composition.images_per_sample(run.data),
+                crops=run.data.crops,
+                global_batch=self.order.samples_per_step,
+            )
+        self.first_step = self._resume(optimizer)
+        self.wrapped, self.optimizer = self.accelerator.prepare(self.method, optimizer)
+        self.watch = Watch(self.device)
+
+    def train(self) -> None:
+        """Go on from the newest checkpoint to the end, and export the model.
+
+        Raises:
+            Stopped: the run was asked to stop; a checkpoint was saved.
+            GenviewError: the loss is not finite.
+        """
+        run, order = self.run, self.order
+        batches = iter(
+            loader(
+                self.parts.samples,
+                order,
+                rank=self.rank,
+                first_step=self.first_step,
+                last_step=self.total_steps,
+                workers=run.data.workers,
+                pin=self.device.type == "cuda",
+            )
+        )
+        self._open_logs()
+        self.method.train()
+        with self._progress() as bar:
+            for step in range(self.first_step, self.total_steps):
+                epoch = step // order.steps_per_epoch
+                torch.manual_seed(chance.bits(self.parts.seed, "step", step, self.rank))
+                rate = schedule.learning_rate(
+                    step / order.steps_per_epoch,
+                    epochs=run.epochs,
+                    warmup_epochs=run.optimizer.warmup_epochs,
+                    peak=self.peak,
+                    minimum=run.optimizer.minimum_learning_rate,
+                )
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+                parts = self._fetch(batches)
+                terms = self._backward(parts, epoch)
+                stop = self.watch.record(step + 1, [key for part in parts for key in part.keys], terms["loss"])
+                if run.optimizer.gradient_clip is not None:
+                    self.accelerator.clip_grad_norm_(self.method.parameters(), run.optimizer.gradient_clip)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+                self.method.after_step()
+                if self.average is not None:
+                    self.average.update_parameters(self.method.model)
+                self._log(step + 1, rate, terms, parts)
+                bar.update()
+                done = step + 1
+                if stop or done % run.checkpoints.every_steps == 0 or self._ends_kept_epoch(done):
+                    stop = self.watch.settle() or stop
+                    self._save(done)
+                if stop and done < self.total_steps:
+                    raise Stopped(f"stopped at step {done} of {self.total_steps}; the same command goes on from there")
+        self.watch.settle()
+        self._save(self.total_steps)
+        self._finish()
+
+    def _fetch(self, batches) -> list[Batch]:
+        """The parts of one step, on the device."""
+        start = time.perf_counter()
+        parts = [next(batches) for _ in range(self.run.accumulate)]
+        self.throughput.waited(time.perf_counter() - start)
+        return [part.to(self.device) for part in parts]
+
+    def _backward(self, parts: list[Batch], epoch: int) -> dict[str, torch.Tensor]:
+        """Gradients of one step, averaged over its parts and over processes; returns the terms, averaged over parts."""
+        share = 1 / len(parts)
+        sums: dict[str, torch.Tensor] = {}
+        for number, batch in enumerate(parts):
+            last = number == len(parts) - 1
+            if self.run.cached_chunk:
+                with self.accelerator.no_sync(self.wrapped), self.accelerator.autocast():
+                    terms = cached.backward(
+                        self.method,
+                        batch,
+                        epoch,
+                        chunk=self.run.cached_chunk,
+                        scaled_backward=self.accelerator.backward,
+                    )
+                average_gradients(self.method.parameters())
+            else:
+                with contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+                    with self.accelerator.autocast():
+                        terms = self.wrapped(batch, epoch)
+                    self.accelerator.backward(terms["loss"] * share)
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0) + term.detach() * share
+        return sums
+
+    def _log(self, step: int, rate: float, terms: dict[str, torch.Tensor], parts: list[Batch]) -> None:
+        samples = self.order.samples_per_step
+        self.throughput.step(samples, samples * parts[0].views.shape[0])
+        if step % self.run.log_every_steps and step != self.total_steps:
+            return
+        values = {name if name == "loss" else f"{name}_loss": float(term) for name, term in terms.items()}
+        values["fallbacks"] = float(sum(part.fallbacks for part in parts))
+        values = mean_over_processes(values, self.device)
+        if not self.accelerator.is_main_process:
+            return
+        if hasattr(self.method.model, "logit_scale") and self.run.uses_text:
+            values["logit_scale"] = float(self.method.model.logit_scale.detach().exp())
+        # The next step refuses a loss that is no number; a line that is no JSON would be left behind here.
+        if all(map(_finite, values.values())):
+            self.metrics.write(step, {"epoch": step / self.order.steps_per_epoch, "learning_rate": rate, **values})
+        memory = {}
+        if self.device.type == "cuda":
+            memory["peak_memory_bytes"] = torch.cuda.max_memory_allocated(self.device)
+        self.throughput.write(step, **memory)
+
+    # Checkpoints
+
+    def _resume(self, optimizer: torch.optim.Optimizer) -> int:
+        """Load the newest checkpoint of this run, if any; returns the number of steps done."""
+        root = Path(self.job.checkpoints)
+        with self.accelerator.main_process_first():
+            found = checkpoint.resume(root, self.identity)
+        if found is None:
+            return 0
+        self.method.load_state_dict(found.tensors["method"])
+        optimizer.load_state_dict(checkpoint.join_optimizer(found.tensors["optimizer"], found.values["optimizer"]))
+        if self.average is not None:
+            self.average.load_state_dict(found.tensors["average"])
+        if found.values.get("scaler") and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(found.values["scaler"])
+        logger.info("going on from step %d of %d", found.step, self.total_steps)
+        return found.step
+
+    def _save(self, step: int) -> None:
+        if self.accelerator.is_main_process and step > self.first_step:
+            tensors, values = checkpoint.split_optimizer(self.optimizer.state_dict())
+            groups = {"method": self.method.state_dict(), "optimizer": tensors}
+            if self.average is not None:
+                groups["average"] = self.average.state_dict()
+            epoch, rest = divmod(step, self.order.steps_per_epoch)
+            scaler = self.accelerator.scaler
+            state = checkpoint.Checkpoint(
+                step=step,
+                epoch=epoch,
+                finished=step == self.total_steps,
+                identity=self.identity,
+                tensors=groups,
+                values={
+                    "optimizer": values,
+                    "ends_epoch": epoch if rest == 0 else None,
+                    "scaler": scaler.state_dict() if scaler is not None else None,
+                },
+            )
+            checkpoint.save(Path(self.job.checkpoints), state, self.run.checkpoints)
+        self.accelerator.wait_for_everyone()
+
+    def _ends_kept_epoch(self, step: int) -> bool:
+        epoch, rest = divmod(step, self.order.steps_per_epoch)
+        return rest == 0 and epoch in self.run.checkpoints.keep_epochs
+
+    # Logs and the end
+
+    def _open_logs(self) -> None:
+        logs = Path(self.job.logs)
+        name = "throughput.jsonl" if self.rank == 0 else f"throughput-{self.rank}.jsonl"
+        self.throughput = Throughput(logs / name)
+        if self.accelerator.is_main_process:
+            unfinished = Path(self.job.checkpoints) / "metrics.jsonl"
+            self.metrics = Metrics(unfinished, logs / "tensorboard", self.first_step)
+
+    def _progress(self):
+        if not self.accelerator.is_main_process:
+            return contextlib.nullcontext(_Silent())
+        return progress.bar(f"train {self.job.name}", total=self.total_steps, initial=self.first_step, unit="step")
+
+    def _finish(self) -> None:
+        self.watch.release()
+        if self.accelerator.is_main_process:
+            self.metrics.close()
+            record = {
+                **self.identity,
+                "images": len(self.parts.samples),
+                "views_per_sample": composition.views_per_sample(self.run.data),
+                "missing_views": self.parts.missing_views,
+                "steps": self.total_steps,
+                "samples_per_step": self.order.samples_per_step,
+                "peak_learning_rate": self.peak,
+                "parameters": sum(p.numel() for p in self.method.model.parameters()),
+            }
+            trained = self.method.model if self.average is None else self.average.module
+            export.write(self.job.model, trained, self.parts.architecture, self.job, record)
+            with atomic.writing(self.job.metrics) as partial:
+                shutil.copyfile(Path(self.job.checkpoints) / "metrics.jsonl", partial)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+
+
+class _Silent:
+    def update(self) -> None:
+        """Processes other than the first show no progress."""
+
+
+def _finite(value: float) -> bool:
+    return abs(value) < float("inf")
+
+
+def train(what: job.Job) -> None:
+    """Train one run, from the newest checkpoint of this very run if there is one.
+
+    Raises:
+        Stopped: the run was asked to stop (SIGTERM, SIGUSR1); a checkpoint was saved.
+        GenviewError: settings changed under an unfinished run, data are missing, or the loss is not finite.
+    """
+    Trainer(what).train()
