@@ -93,7 +93,8 @@ class ChatModel:
         """The conversation for a caption, without control tokens in it."""
         for token in self._control:
             caption = caption.replace(token, " ")
-        return rubric.question(caption, explain=explain, image=self.takes_images)
+        form = rubric.FORM_EXPLAINED if explain else rubric.FORM
+        return rubric.question(caption, form=form, image=self.takes_images)
 
     def _text(self, conversation: list[dict], start: str = "") -> str:
         rendered = self.processor.apply_chat_template(

@@ -20,17 +20,18 @@ FORM = "Answer in the form [score: N], where N is 1, 2, 3 or 4, and nothing else
 FORM_EXPLAINED = (
     "Answer in the form [score: N], where N is 1, 2, 3 or 4, followed by one sentence that lists the constraints.\n"
 )
+FORM_DIGIT = "Answer with one digit alone, 1, 2, 3 or 4, and nothing else.\n"
 LOOK = "The picture that the prompt describes is shown, to settle what its words mean; rate the prompt.\n"
 ANSWER_START = "[score: "
 REMINDER = "That is not a score. Answer with [score: N] alone, where N is 1, 2, 3 or 4."
 
 
-def question(caption: str, *, explain: bool = False, image: bool = False) -> list[dict]:
+def question(caption: str, *, form: str = FORM, image: bool = False) -> list[dict]:
     """The conversation that asks for a caption's score: everything that all captions share comes first.
 
     There is no system turn, because many chat templates refuse one.
     """
-    rules = f"{RUBRIC}\n{FORM_EXPLAINED if explain else FORM}"
+    rules = f"{RUBRIC}\n{form}"
     prompt = f"\nPrompt: {caption.strip()}"
     if not image:
         return [{"role": "user", "content": rules + prompt}]
