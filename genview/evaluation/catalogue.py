@@ -15,7 +15,6 @@ from genview.errors import GenviewError
 
 Metric = Literal["top1", "mean_per_class"]
 Options = Mapping[str, Any]
-_NONE: Options = MappingProxyType({})
 
 FASHION_MNIST_PACKAGE = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package ``dataset-fashion-mnist`` puts its files."""
@@ -49,7 +48,7 @@ class Entry:
     """Share of the official test images that are known to be training images too, byte for byte."""
     reader_root: str = ""
     """Folder below ``evaluation.root`` that the reader wants as its root."""
-    fixed: Options = field(default=_NONE)
+    fixed: Options = field(default_factory=dict)
     """Options of the reader for every part."""
 
 

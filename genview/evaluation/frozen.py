@@ -1,0 +1,194 @@
+"""The frozen encoder that is evaluated: a pretrained run, or a baseline to compare it with."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer
+from PIL import Image
+from safetensors import safe_open
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from genview import provenance
+from genview.errors import GenviewError
+
+CONFIGURATION, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+AUTOCAST = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass
+class FrozenEncoder:
+    """An image encoder in evaluation mode.
+
+    Attributes:
+        tower: from images [B, 3, S, S] to features [B, D].
+        transform: from a PIL image to the tower's input.
+        digest: SHA-256 of the weights file, or of what a baseline is made from.
+        model, tokenizer: the whole open_clip model, for text; null for baselines without one.
+        mean, std, image_size: of the tower's input.
+    """
+
+    tower: nn.Module
+    transform: Any
+    digest: str
+    device: torch.device
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_size: int
+    autocast: torch.dtype | None = None
+    model: nn.Module | None = None
+    tokenizer: Any = None
+
+    @torch.inference_mode()
+    def features(self, images: Tensor) -> Tensor:
+        """Features float32 [B, D] of normalised images [B, 3, S, S]; no gradient."""
+        images = images.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            return self.tower(images).float()
+
+
+def default_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_weights(folder: str | Path, model: nn.Module) -> None:
+    """Compare the names and shapes of a run's weights with the model's.
+
+    Raises:
+        GenviewError: keys are missing, unknown, or of another shape; names the first of each.
+    """
+    path = Path(folder) / WEIGHTS
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    with safe_open(path, framework="pt") as file:
+        found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  (safe_open cannot be iterated)
+    problems = []
+    for what, names in (
+        ("missing", sorted(expected.keys() - found.keys())),
+        ("unknown", sorted(found.keys() - expected.keys())),
+        ("of another shape", sorted(n for n in expected.keys() & found.keys() if expected[n] != found[n])),
+    ):
+        if names:
+            problems.append(f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
+    if problems:
+        raise GenviewError(
+            f"{path}: the weights do not fit the model of {CONFIGURATION}: {'; '.join(problems)}; "
+            "a probe of a partly random encoder would say nothing about the run"
+        )
+
+
+def load(
+    folder: str | Path,
+    *,
+    layer: str = "pooled",
+    precision: str = "fp32",
+    device: torch.device | str = "cpu",
+    random_weights: int | None = None,
+) -> FrozenEncoder:
+    """Load the model of a run: an open_clip model directory.
+
+    Args:
+        folder: with open_clip_config.json, open_clip_model.safetensors and, for text, a tokenizer.
+        layer: ``pooled``: features before the projection to the text space; ``embedding``: after it.
+        precision: fp32, fp16 or bf16 (autocast).
+        device: where it runs.
+        random_weights: a seed: the same architecture with random weights, as a baseline.
+
+    Raises:
+        GenviewError: no such model, or its weights lack keys or have others.
+    """
+    folder, device = Path(folder), torch.device(device)
+    for name in (CONFIGURATION, WEIGHTS):
+        if not (folder / name).is_file():
+            raise GenviewError(f"{folder}: no model there ({name} is missing); has the run been trained?")
+    if random_weights is None:
+        try:
+            model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+        except RuntimeError:  # open_clip's words for weights that do not fit; ours name the file and what differs
+            check_weights(folder, open_clip.create_model(f"local-dir:{folder}", load_weights=False))
+            raise
+        check_weights(folder, model)
+        digest = provenance.file_sha256(folder / WEIGHTS)
+    else:
+        with torch.random.fork_rng():
+            torch.manual_seed(random_weights)
+            model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}", load_weights=False)
+        settings = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8"))
+        digest = provenance.digest(["random", random_weights, settings])
+    model = model.eval().requires_grad_(False).to(device)
+    mean, std, size = model.visual.image_mean, model.visual.image_std, model.visual.image_size
+    return FrozenEncoder(
+        tower=_Pooled(model.visual) if layer == "pooled" else model.visual,
+        transform=transform,
+        digest=digest,
+        device=device,
+        mean=tuple(mean),
+        std=tuple(std),
+        image_size=size[0] if isinstance(size, (tuple, list)) else size,
+        autocast=AUTOCAST[precision],
+        model=model,
+        tokenizer=open_clip.get_tokenizer(f"local-dir:{folder}") if _has_tokenizer(folder) else None,
+    )
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json"))
+
+
+class _Pooled(nn.Module):
+    """An open_clip image tower without its last projection."""
+
+    def __init__(self, visual: nn.Module):
+        super().__init__()
+        if not isinstance(visual, (TimmModel, VisionTransformer)):
+            raise GenviewError(
+                f"image tower {type(visual).__name__} has no pooled features before its projection; "
+                "set evaluation.features.layer: embedding"
+            )
+        self.visual = visual
+
+    def forward(self, images: Tensor) -> Tensor:
+        if isinstance(self.visual, TimmModel):
+            return self.visual.trunk(images)
+        # open_clip skips the projection where it is None; the parameter is put back for whoever shares the tower.
+        projection, self.visual.proj = self.visual.proj, None
+        try:
+            output = self.visual(images)
+        finally:
+            self.visual.proj = projection
+        return output[0] if isinstance(output, tuple) else output
+
+
+class _Flat(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+
+def raw_pixels(size: int, device: torch.device | str = "cpu") -> FrozenEncoder:
+    """A baseline whose features are the pixels of the image at ``size`` x ``size``, in [0, 1]."""
+    transform = v2.Compose(
+        [
+            v2.Lambda(_rgb),
+            v2.Resize((size, size), antialias=True),
+            v2.PILToTensor(),
+            v2.ToDtype(torch.float32, scale=True),
+        ]
+    )
+    return FrozenEncoder(
+        tower=_Flat(),
+        transform=transform,
+        digest=provenance.digest(["raw pixels", size]),
+        device=torch.device(device),
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        image_size=size,
+    )
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    return image.convert("RGB")
