@@ -181,8 +181,13 @@ def _drop_duplicates(rows: pa.Table, dataset: Dataset) -> tuple[pa.Table, list[R
     standing = duplicates.same_bytes(rows["sha256"], rows["key"])
     if dataset.drop_duplicates:
         rows, refusals = _keep(rows, standing, "has the same bytes as {}")
-    elif (repeated := int((standing != np.arange(len(standing))).sum())) > 0:
-        log.warning("%d images have the same bytes as another; kept (dataset.drop_duplicates)", repeated)
+    else:
+        _, same = _keep(rows, standing, "has the same bytes as {}")
+        if same:
+            lines = shown([f"{row[1]}: {row[2]}" for row in same])
+            log.warning(
+                "%d images have the bytes of another and are kept (dataset.drop_duplicates):%s", len(same), lines
+            )
     if dataset.perceptual_duplicates is not None:
         rows = rows.sort_by("key")
         standing = duplicates.near(rows["perceptual_hash"].to_numpy(), dataset.perceptual_duplicates)

@@ -3,10 +3,12 @@
 import logging
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
 from typing import TypeVar
 
 log = logging.getLogger(__name__)
@@ -16,6 +18,20 @@ Result = TypeVar("Result")
 
 # Fork: the other start methods would run the calling script again, and Snakemake's scripts have no guard for that.
 _CONTEXT = multiprocessing.get_context("fork")
+
+
+def _end_with_parent() -> None:
+    """Make a worker end when its parent does, however that ends: a killed job must leave no process behind."""
+
+    def watch() -> None:
+        connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _executor(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, mp_context=_CONTEXT, initializer=_end_with_parent)
 
 
 def available(asked: int = 0) -> int:
@@ -43,7 +59,7 @@ def ordered_map(
         return
     tasks = iter(tasks)
     waiting: deque[tuple[Task, Future]] = deque()
-    executor = ProcessPoolExecutor(workers, mp_context=_CONTEXT)
+    executor = _executor(workers)
     try:
         while True:
             while len(waiting) < 4 * workers:
@@ -60,7 +76,7 @@ def ordered_map(
             except BrokenProcessPool:
                 # Any of the tasks in flight may have done it: each is tried again in a process of its own.
                 executor.shutdown()
-                executor = ProcessPoolExecutor(workers, mp_context=_CONTEXT)
+                executor = _executor(workers)
                 suspects = [task, *(other for other, _ in waiting)]
                 waiting.clear()
                 for suspect in suspects:
@@ -81,7 +97,7 @@ def _submit(executor: ProcessPoolExecutor, function: Callable[[Task], Result], t
 
 
 def _alone(function: Callable[[Task], Result], task: Task, crashed: Callable[[Task], Result]) -> Result:
-    with ProcessPoolExecutor(1, mp_context=_CONTEXT) as executor:
+    with _executor(1) as executor:
         try:
             return executor.submit(function, task).result()
         except BrokenProcessPool:
