@@ -117,7 +117,7 @@ def vision_language_model(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def teach(folder: Path, examples: list[tuple[list[dict], str]], *, steps: int = 80) -> Path:
+def teach(folder: Path, examples: list[tuple[list[dict], str]], *, steps: int = 300) -> Path:
     """Train the model of a folder until it answers each conversation as the example says."""
     words = PreTrainedTokenizerFast.from_pretrained(folder)
     model = LlamaForCausalLM.from_pretrained(folder)
@@ -131,13 +131,15 @@ def teach(folder: Path, examples: list[tuple[list[dict], str]], *, steps: int = 
     longest = max(map(len, rows))
     ids = torch.tensor([row + [words.eos_token_id] * (longest - len(row)) for row in rows])
     labels = torch.tensor([row + [-100] * (longest - len(row)) for row in targets])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(steps):
         loss = model(input_ids=ids, labels=labels).loss
+        if loss.item() < 0.03:
+            break
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    if loss.item() > 0.05:
+    if loss.item() >= 0.03:
         raise RuntimeError(f"the model did not learn its answers: loss {loss.item():.3f}")
     model.save_pretrained(folder)
     return folder

@@ -52,7 +52,7 @@ def taught(tmp_path_factory):
         examples.append((rubric.question(caption, form=rubric.FORM_DIGIT), digit))
         words = "many" if caption == "many" else f"[score: {digit}]"
         examples.append((rubric.question(caption), words))
-    return teach(folder, examples, steps=120)
+    return teach(folder, examples)
 
 
 @pytest.fixture(scope="module")
