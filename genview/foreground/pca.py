@@ -150,10 +150,10 @@ def border(grid: tuple[int, int]) -> np.ndarray:
 
 
 def centre(grid: tuple[int, int]) -> np.ndarray:
-    """Mask of the middle half of the rows and columns, bool [rows, columns]; never empty."""
-    rows, columns = grid
+    """Mask of the middle half of the rows and columns, bool [rows, columns]; apart from the border."""
+    rows, columns = (max(1, side // 4) for side in grid)
     mask = np.zeros(grid, dtype=bool)
-    mask[rows // 4 : rows - rows // 4, columns // 4 : columns - columns // 4] = True
+    mask[rows : grid[0] - rows, columns : grid[1] - columns] = True
     return mask
 
 
