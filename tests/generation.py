@@ -12,6 +12,7 @@ from PIL import Image
 from genview import tables
 from genview.config.views import ViewSet
 from genview.data import manifest, scenes
+from genview.data.reader import Reader
 from genview.generation import embeddings, pipelines, shard
 
 STAMP = {"stage": "test", "study": "test", "parameters": "p", "code": "c"}
@@ -58,15 +59,12 @@ def write_conditions(folder: Path, table: pa.Table, **columns: list) -> Path:
     return path
 
 
-def write_scores(folder: Path, table: pa.Table, shards: int, view: ViewSet, *, error: float = 0.0) -> None:
-    """Write the foreground pass's shards with the pipeline's own embeddings, as far as ``error`` lets them be."""
-    from genview.data.reader import Reader
-
+def write_scores(folder: Path, table: pa.Table, shards: int, view: ViewSet) -> None:
+    """Write the foreground pass's shards with the pipeline's own embeddings."""
     loaded = pipelines.load(view, torch.device("cpu"))
     reader = Reader(folder)
     pictures = [reader.image(row["path"], row["offset"], row["length"]) for row in table.to_pylist()]
     vectors = embeddings.encode(loaded, pictures, 8)
-    vectors = vectors + error * np.random.default_rng(0).standard_normal(vectors.shape).astype(np.float32)
     for index in range(shards):
         chosen = np.flatnonzero(table["shard"].to_numpy() == index)
         values = {

@@ -16,7 +16,8 @@ KEYS = ["a", "b/c", "d"]
 def conditions(**changes) -> pa.Table:
     values = {
         "key": KEYS, "caption": ["a red star", "a ring", "a cross"], "noise_level": [0, 200, 400],
-        "guidance_scale": [8.0, 4.0, 2.0], "noise_level_from": ["adaptive"] * 3, "guidance_scale_from": ["adaptive"] * 3,
+        "guidance_scale": [8.0, 4.0, 2.0],
+        "noise_level_from": ["adaptive"] * 3, "guidance_scale_from": ["adaptive"] * 3,
     }  # fmt: skip
     return pa.table({name: (values | changes)[name] for name in tables.CONDITIONS.names})
 
@@ -87,7 +88,7 @@ def test_a_level_that_is_no_level_is_refused(level):
 
 @pytest.mark.parametrize("scale", [None, math.nan, math.inf, 0.5, -3.0])
 def test_a_scale_that_is_no_scale_is_refused(scale):
-    with pytest.raises(GenviewError, match="guidance scale that is missing.*'d'"):
+    with pytest.raises(GenviewError, match=r"guidance scale that is missing.*'d'"):
         make(ViewSet(mode="txt"), conditions(guidance_scale=pa.array([8.0, 4.0, scale], pa.float64())))
 
 

@@ -45,7 +45,7 @@ def remake(
         embedding = np.ascontiguousarray(embedding, np.float32)
         if embeddings.digest(embedding) != values["embedding"]:
             raise GenviewError(f"{values['key']}: the embedding is not the one that the image was made from")
-        inputs = torch.from_numpy(embedding)[None]
+        inputs = torch.tensor(embedding)[None]
     request = Request(
         key=values["key"],
         sample=values["sample"],
