@@ -1,0 +1,72 @@
+"""Starts a run's processes: one python, torchrun on one node, or the cluster's launcher on several."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from genview import atomic
+from genview.errors import GenviewError
+from genview.training.job import Job
+
+logger = logging.getLogger("genview")
+
+STOPPED = 75
+"""Exit status of a run that saved a checkpoint at a warning (``genview.training.stopping``)."""
+
+LAST_LINES = 30
+
+
+def command(job: Job, file: Path, launcher: Path, cores: int) -> list[str]:
+    """The command line that starts all processes of a run."""
+    module = ["-m", "genview.training", "--job", str(file)]
+    if job.run.nodes > 1:
+        return ["bash", str(launcher), str(job.run.nodes), str(job.run.processes), str(cores), *module]
+    if job.run.processes > 1:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        return [*torchrun, "--nproc-per-node", str(job.run.processes), *module]
+    return [sys.executable, *module]
+
+
+def run(job: Job, file: Path, *, launcher: Path, log: Path, cores: int = 1) -> None:
+    """Write the job file, start the processes, wait; a cluster's warning is handed on to them.
+
+    Args:
+        job: the run.
+        file: where the job file goes.
+        launcher: the script for several nodes.
+        cores: per node.
+        log: takes the processes' output.
+
+    Raises:
+        GenviewError: the run failed, or was stopped after saving a checkpoint; with the log's last lines.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(file, job.model_dump_json(indent=2) + "\n")
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with log.open("a", encoding="utf-8") as output:
+        start = output.tell()
+        process = subprocess.Popen(
+            command(job, file, launcher, cores), stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
+
+        # torchrun hands SIGTERM on to its workers but dies of SIGUSR1, so either warning becomes a SIGTERM.
+        def warn(number, frame):
+            logger.warning("signal %d: asking run %s to save a checkpoint and stop", number, job.name)
+            process.terminate()
+
+        previous = {number: signal.signal(number, warn) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        try:
+            status = process.wait()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+    with log.open(encoding="utf-8", errors="replace") as text:
+        text.seek(start)
+        last = "".join(text.readlines()[-LAST_LINES:])
+    if status:
+        saved = " after saving a checkpoint; the same command goes on from it" if status == STOPPED else ""
+        raise GenviewError(f"run {job.name} ended with status {status}{saved}. Its last lines ({log}):\n{last}")
+    logger.info("run %s is done; its last lines:\n%s", job.name, last)

@@ -1,0 +1,61 @@
+include: "training_inputs.smk"
+
+
+rule quality_features:
+    """Originals' backgrounds and captions' embeddings by the quality encoder, once, for all runs."""
+    input:
+        code=code("genview.training.precompute"),
+        script="workflow/scripts/quality_features.py",
+        manifest=rules.manifest.output.manifest,
+        images=rules.manifest.output.images,
+        component=f"{FOREGROUND}/{{encoder}}/pca.safetensors",
+    output:
+        f"{FOREGROUND}/{{encoder}}/quality/{{shard}}.safetensors",
+    log:
+        f"{LOGS}/training/quality_features/{{encoder}}/{{shard}}.log",
+    benchmark:
+        f"{COSTS}/training/quality_features/{{encoder}}/{{shard}}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 2
+    resources:
+        mem_mb=16000,
+        runtime=120,
+    params:
+        settings=quality_settings,
+    script:
+        "../scripts/quality_features.py"
+
+
+rule train:
+    """Train one run, from where it was stopped if it was, and save the model."""
+    input:
+        code=code("genview.training.loop"),
+        script="workflow/scripts/train.py",
+        launcher="workflow/scripts/launch_training.sh",
+        manifest=rules.manifest.output.manifest,
+        images=rules.manifest.output.images,
+        tars=run_tars,
+        indexes=run_indexes,
+        component=run_component,
+        features=run_quality_features,
+    output:
+        model=directory(f"{RESULTS}/runs/{{run}}/model"),
+        metrics=f"{RESULTS}/runs/{{run}}/metrics.jsonl",
+    log:
+        f"{LOGS}/training/{{run}}/train.log",
+    benchmark:
+        f"{COSTS}/training/{{run}}.tsv"
+    conda:
+        "../../envs/gpu.yaml"
+    threads: run_threads
+    resources:
+        mem_mb=16000,
+        runtime=1440,
+        tasks=run_nodes,
+        nodes=run_nodes,
+        mpi=run_mpi,
+    params:
+        settings=run_settings,
+    script:
+        "../scripts/train.py"

@@ -1,0 +1,65 @@
+# What the rules of training.smk are given, by run: the functions stand apart from the rules.
+
+QUALITY = f"{RESULTS}/foreground/{STUDY.quality_encoder}"
+
+
+def run_settings(wildcards):
+    """Parameters of a run: what does not enter its numbers, such as loader processes, re-runs nothing."""
+    run = STUDY.runs[wildcards.run].model_dump(mode="json")
+    run["data"].pop("workers")
+    run.pop("log_every_steps")
+    run["checkpoints"].pop("every_steps")
+    run["checkpoints"].pop("keep")
+    encoder = STUDY.encoders[STUDY.quality_encoder]
+    quality = (
+        {"quality_encoder": encoder} if STUDY.runs[wildcards.run].uses_quality else {}
+    )
+    return settings(run=run, seed=STUDY.seed, study=STUDY.study, **quality)
+
+
+def quality_settings(wildcards):
+    """Parameters of the quality features: the encoder, whatever run asks for them."""
+    return settings(encoder=STUDY.encoders[wildcards.encoder], study=STUDY.study)
+
+
+def run_tars(wildcards):
+    """Tars of a run's view sets, set after set."""
+    views = STUDY.runs[wildcards.run].data.views
+    return expand(f"{RESULTS}/views/{{view}}/{{shard}}.tar", view=views, shard=SHARDS)
+
+
+def run_indexes(wildcards):
+    """Their indexes, in the same order."""
+    views = STUDY.runs[wildcards.run].data.views
+    return expand(
+        f"{RESULTS}/views/{{view}}/{{shard}}.parquet", view=views, shard=SHARDS
+    )
+
+
+def run_component(wildcards):
+    """The quality encoder's component, where the run's loss has quality weights."""
+    run = STUDY.runs[wildcards.run]
+    return f"{QUALITY}/pca.safetensors" if run.uses_quality else []
+
+
+def run_quality_features(wildcards):
+    """Originals and captions as the quality encoder sees them, for the image-text quality term alone."""
+    if not STUDY.runs[wildcards.run].uses_text_quality:
+        return []
+    return [f"{QUALITY}/quality/{shard}.safetensors" for shard in SHARDS]
+
+
+def run_threads(wildcards):
+    """Cores per node: one for each process and one for each of its loader processes."""
+    run = STUDY.runs[wildcards.run]
+    return run.processes * (1 + run.data.workers)
+
+
+def run_nodes(wildcards):
+    """Nodes of a run."""
+    return STUDY.runs[wildcards.run].nodes
+
+
+def run_mpi(wildcards):
+    """Over several nodes the job must not be wrapped in one srun: the launcher starts one task per node itself."""
+    return "srun" if STUDY.runs[wildcards.run].nodes > 1 else None
