@@ -2,13 +2,14 @@
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from matplotlib.ticker import MaxNLocator
 
 from genview import tables
 from genview.report import drawing, pictures, wording
 from genview.report.blocks import Block, Card, Figure, Gallery, Note, Section
 from genview.report.results import Results, digest_order
 
-EXAMPLES = 4
+EXAMPLES = 7
 GROUPS = 8
 """Distinct values that get examples; random strategies may have many."""
 
@@ -18,15 +19,17 @@ def section(results: Results) -> Section | None:
     conditions = results.table("conditions/conditions.parquet", tables.CONDITIONS)
     if conditions is None or not conditions.num_rows:
         return None
-    blocks: list[Block] = []
+    figures: list[Block] = []
+    galleries: list[Block] = []
     for column, name, words in (
         ("noise_level", "noise-levels", "noise level"),
         ("guidance_scale", "guidance-scales", "guidance scale"),
     ):
         filled = conditions.filter(pc.is_valid(conditions[column]))
         if filled.num_rows:
-            blocks.append(_distribution(filled, column, name, words))
-            blocks.append(_examples(results, filled, column, words))
+            figures.append(_distribution(filled, column, name, words))
+            galleries.append(_examples(results, filled, column, words))
+    blocks = figures + galleries
     defaults = pc.sum(pc.equal(conditions["guidance_scale_from"], "default")).as_py()
     if defaults:
         share = wording.percent(defaults / conditions.num_rows)
@@ -52,6 +55,7 @@ def _distribution(conditions: pa.Table, column: str, name: str, words: str) -> F
                 bars, [wording.percent(n / sum(numbers), 0) for n in numbers], color=drawing.colour("ink"), fontsize=8.5
             )
         axes.grid(False, axis="x")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel=words, ylabel="images", title=words.capitalize())
         text = drawing.svg(figure, name)
     listed = ", ".join(f"{value:g}: {number}" for value, number in zip(values[:12], numbers[:12]))

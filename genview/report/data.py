@@ -40,7 +40,8 @@ def section(results: Results) -> Section | None:
     source = results.configuration["dataset"]["source"]
     lead = f"{wording.plural(images, 'image')} came in from the source “{source}”"
     lead += f"; {wording.plural(refused, 'item')} {'was' if refused == 1 else 'were'} refused." if refused else "."
-    return Section("data", "The images", lead, blocks)
+    texts = f", {wording.percent(captions / images, 0)} of them with a caption" if captions else ""
+    return Section("data", "The images", lead, blocks, f"{wording.plural(images, 'image')}{texts}.")
 
 
 def _examples(results: Results, manifest) -> list[Block]:

@@ -33,7 +33,21 @@ def section(results: Results) -> Section | None:
         "Each number stands over its 95 % interval. The best run of a row is marked only where its interval lies "
         "above the intervals of all others; where none is marked, the study cannot tell them apart."
     )
-    return Section("evaluation", "Evaluation", lead, blocks)
+    return Section("evaluation", "Evaluation", lead, blocks, _headline(rows))
+
+
+def _headline(rows: list[Measurement]) -> str:
+    """How often one run is clearly the best, over all tests that more than one run took."""
+    contests = [list(by_run.values()) for by_run in _lines(rows).values() if len(by_run) > 1]
+    winners = [winner.run for winner in map(best, contests) if winner]
+    if not contests:
+        return f"{wording.plural(len(rows), 'measurement')}."
+    counts = {run: winners.count(run) for run in dict.fromkeys(winners)}
+    total = wording.plural(len(contests), "comparison")
+    if not counts:
+        return f"None of {total} tells the runs apart."
+    leads = wording.listing(f"{run} leads clearly in {number}" for run, number in counts.items())
+    return f"Of {total} between runs, {leads}."
 
 
 def best(rows: list[Measurement]) -> Measurement | None:

@@ -1,5 +1,6 @@
 """Section: the principal direction of the tokens, its orientation, the masks and the foreground ratio."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,16 @@ from genview.report.results import Results
 SAMPLE = 4000
 """Images whose token scores are drawn; the page must open quickly whatever the study's size."""
 EXAMPLES = 10
+EVIDENCE: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "method": ("how it was decided", str),
+    "border_mean": ("mean projection at the border", wording.signed),
+    "centre_mean": ("mean projection in the centre", wording.signed),
+    "margin": ("margin: difference in standard deviations", wording.signed),
+    "images_agreeing": ("images that agree on their own", lambda share: wording.percent(share, 0)),
+    "data_agree": ("the data agree with the sign in use", lambda value: "yes" if value else "no"),
+    "flipped": ("the component's sign was turned", lambda value: "yes" if value else "no"),
+}
+"""What the record of the orientation says, in words."""
 
 
 def section(results: Results) -> Section | None:
@@ -42,7 +53,11 @@ def section(results: Results) -> Section | None:
         f"One threshold for the whole study leaves {wording.percent(share, 0)} of the sampled tokens above it; "
         "an image's foreground ratio is the share of its tokens that are above."
     )
-    return Section("foreground", "Foreground", lead, blocks)
+    summary = ""
+    if ratios is not None and ratios.num_rows:
+        mean = wording.percent(float(np.mean(ratios["ratio"].to_numpy())), 0)
+        summary = f"On average {mean} of an image is foreground."
+    return Section("foreground", "Foreground", lead, blocks, summary)
 
 
 def _facts(component: dict[str, np.ndarray], record: dict[str, Any], threshold: float) -> Facts:
@@ -80,26 +95,27 @@ def _orientation(scores: np.ndarray, record: dict[str, Any]) -> list[Block]:
     evidence = record.get("orientation") or {}
     mean = scores.mean(0).reshape(_shape(record, scores.shape[1]))
     blocks: list[Block] = []
-    with drawing.figure(3.2, 2.7) as (figure, axes):
+    with drawing.figure() as (figure, axes):
         shown = axes.imshow(mean, cmap="cividis")
         axes.grid(False)
         axes.set(xticks=[], yticks=[], title="Mean projection by place")
-        figure.colorbar(shown, ax=axes, shrink=0.85)
+        figure.colorbar(shown, ax=axes).outline.set_visible(False)
+        axes.spines[:].set_visible(False)
         text = drawing.svg(figure, "orientation")
     border = np.ones(mean.shape, bool)
     border[1:-1, 1:-1] = False
+    inside = mean[~border].mean() if (~border).any() else mean.mean()
     words = (
-        f"Tokens at the border project to {mean[border].mean():.2f} on average, the others to "
-        f"{mean[~border].mean() if (~border).any() else float('nan'):.2f}. Objects sit inside the frame more often "
-        "than at its border, so the larger values are foreground."
+        f"Tokens at the border project to {wording.signed(mean[border].mean())} on average, the others to "
+        f"{wording.signed(inside)}. Objects sit inside the frame more often than at its border, so the larger values "
+        "are foreground."
     )
     blocks.append(
         Figure("orientation", text, "Map of the mean token projection by place in the image. " + words, words)
     )
-    plain = {k: v for k, v in evidence.items() if isinstance(v, (str, int, float, bool))}
-    if plain:
-        rows = [[k.replace("_", " "), f"{v:.4g}" if type(v) is float else str(v)] for k, v in plain.items()]
-        blocks.append(Table("Evidence for the orientation", ["evidence", "value"], rows, numeric=[1]))
+    rows = [[words, show(evidence[name])] for name, (words, show) in EVIDENCE.items() if evidence.get(name) is not None]
+    if rows:
+        blocks.append(Table("Evidence for the orientation", ["evidence", ""], rows))
     if evidence.get("weak"):
         blocks.append(Note("The orientation rests on a weak margin. Look at the masks before you trust it.", True))
     return blocks
@@ -108,11 +124,12 @@ def _orientation(scores: np.ndarray, record: dict[str, Any]) -> list[Block]:
 def _ratios(ratios: pa.Table, levels: list[int]) -> Figure:
     values = ratios["ratio"].to_numpy()
     bounds = np.linspace(0, 1, len(levels) + 1)
+    bins = len(levels) * max(1, round(min(40, 2 * len(values) ** 0.5) / len(levels)))
     with drawing.figure() as (figure, axes):
-        counts, edges = np.histogram(values, bins=50, range=(0, 1))
+        counts, edges = np.histogram(values, bins=bins, range=(0, 1))
         which = np.clip(np.digitize((edges[:-1] + edges[1:]) / 2, bounds) - 1, 0, len(levels) - 1)
         colours = drawing.levels(len(levels))
-        axes.bar(edges[:-1], counts, width=0.02, align="edge", color=[colours[i] for i in which], linewidth=0)
+        axes.bar(edges[:-1], counts, width=0.94 / bins, align="edge", color=[colours[i] for i in which], linewidth=0)
         for bound in bounds[1:-1]:
             axes.axvline(bound, color=drawing.colour("muted"), linewidth=0.8, linestyle=(0, (3, 3)))
         axes.set(xlim=(0, 1), xlabel="foreground ratio", ylabel="images", title="Foreground ratio")

@@ -75,28 +75,32 @@ class Results:
         return sorted(files, key=lambda file: int(file.name.split("-")[0]))
 
     def score_batches(self, maximum: int) -> Iterator[tuple[list[str], np.ndarray]]:
-        """Keys and token scores ``[n, T]`` float32, shard by shard, of at most ``maximum`` images in all."""
-        files = self.score_shards()
+        """Keys and oriented token scores ``[n, T]`` float32, shard by shard, of at most ``maximum`` images in all."""
+        files, sign = self.score_shards(), self.sign()
         for file in files:
             table = tables.read(file, tables.SCORES, ["key", "scores"]).slice(0, -(-maximum // len(files)))
             if table.num_rows:
                 scores = table["scores"].combine_chunks()
                 values = scores.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-                yield table["key"].to_pylist(), values.reshape(table.num_rows, -1)
+                yield table["key"].to_pylist(), sign * values.reshape(table.num_rows, -1)
 
     def scores_of(self, keys: Iterable[str]) -> dict[str, np.ndarray]:
-        """Token scores ``[T]`` of some images."""
-        wanted, found = pa.array(list(keys), pa.string()), {}
+        """Oriented token scores ``[T]`` of some images."""
+        wanted, found, sign = pa.array(list(keys), pa.string()), {}, self.sign()
         for file in self.score_shards():
             table = tables.read(file, tables.SCORES, ["key", "scores"])
             for row in table.filter(pc.is_in(table["key"], wanted)).to_pylist():
-                found[row["key"]] = np.asarray(row["scores"], np.float32)
+                found[row["key"]] = sign * np.asarray(row["scores"], np.float32)
         return found
 
     def pca(self) -> dict[str, np.ndarray] | None:
         """Tensors of the principal component of the foreground encoder."""
         file = self.folder / "foreground" / self.encoder / "pca.safetensors"
         return safetensors.numpy.load_file(file) if file.is_file() else None
+
+    def sign(self) -> float:
+        """Stored token scores times this are larger where there is foreground; the orientation came after them."""
+        return float(np.ravel((self.pca() or {}).get("sign", 1))[0])
 
     def view_index(self, view: str, columns: list[str] | None = None) -> pa.Table | None:
         """The indexes of a view set's shards, one after another, with the shard's tar in the column ``tar``."""

@@ -33,7 +33,7 @@ def section(results: Results) -> Section | None:
             text = f"Run {run} spent {wording.percent(share, 0)} of its time waiting for data: raise data.workers."
             blocks.append(Note(text, warning=True))
     lead = f"{wording.plural(len(metrics), 'training run')}. Every term that was logged, over the epochs."
-    return Section("training", "Training", lead, blocks)
+    return Section("training", "Training", lead, blocks, f"{wording.plural(len(metrics), 'training run')}.")
 
 
 def _throughput(results: Results, run: str) -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ def _curve(name: str, metrics: dict[str, list[dict[str, Any]]]) -> Figure:
             ends.append(f"{run} from {y[0]:.3g} to {y[-1]:.3g}")
         if name == "data_wait_share":
             axes.set_ylim(0, 1)
-        axes.set(xlabel=over, title=wording.title(name).capitalize())
+        axes.set(xlabel=over, title=wording.heading(name))
         if len(ends) > 1:
             axes.legend()
         text = drawing.svg(figure, "curve-" + name.replace("_", "-"))

@@ -12,7 +12,7 @@ from genview.report.blocks import Block, Card, Cell, Facts, Figure, Gallery, Not
 from genview.report.results import Results, digest_order
 
 MODES = {"img": "image", "txt": "caption", "imgtxt": "image and caption"}
-EXAMPLES = 3
+EXAMPLES = 4
 GROUPS = 8
 SAMPLES = 3
 
@@ -41,7 +41,9 @@ def section(results: Results) -> Section | None:
         f"{wording.plural(len(indexes), 'set')} of generated views. Each original stands beside what was made from it; "
         "examples are the first by the digest of their key at each level."
     )
-    return Section("views", "Generated views", lead, blocks)
+    total = sum(index.num_rows for index in indexes.values())
+    summary = f"{wording.plural(total, 'generated view')} in {wording.plural(len(indexes), 'set')}."
+    return Section("views", "Generated views", lead, blocks, summary)
 
 
 def _settings(sets: dict[str, dict[str, Any]]) -> Table:
@@ -152,7 +154,7 @@ def _level_figure(metric: str, curves: dict[str, list[tuple[str, float, dict[str
             if all(low is not None and high is not None for low, high in bounds):
                 low, high = np.array(bounds).T
                 axes.fill_between(x, low, high, color=drawing.series(index)["color"], alpha=0.15, linewidth=0)
-        axes.set(xlabel=axis, title=wording.title(metric).capitalize())
+        axes.set(xlabel=axis, title=wording.heading(metric))
         if len(curves) > 1:
             axes.legend()
         text = drawing.svg(figure, name)

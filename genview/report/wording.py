@@ -21,6 +21,11 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}\u202f%"
 
 
+def signed(value: float) -> str:
+    """Two decimals, with a true minus sign."""
+    return f"{value:.2f}".replace("-", "\u2212")
+
+
 def interval(low: float | None, high: float | None, *, share: bool) -> str:
     """A 95 % interval, or nothing where there is none."""
     if low is None or high is None:
@@ -44,6 +49,12 @@ def size(number: float) -> str:
             return f"{number:.0f}\u202f{unit}" if unit == "B" else f"{number:.1f}\u202f{unit}"
         number /= 1000
     return f"{number:.1f}\u202fTB"
+
+
+def heading(name: str) -> str:
+    """A name of a metric as a heading: its title with a capital at its start, the rest as it is."""
+    words = title(name)
+    return words[:1].upper() + words[1:]
 
 
 def listing(words: Iterable[str]) -> str:
