@@ -15,6 +15,7 @@ include: "workflow/rules/guidance.smk"
 include: "workflow/rules/conditions.smk"
 include: "workflow/rules/generation.smk"
 include: "workflow/rules/training.smk"
+include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -119,7 +119,8 @@ def measured():
         **{
             task: [
                 f"{RESULTS}/{task}/{run}/{name}.json"
-                for run in STUDY.runs
+                for run, block in STUDY.runs.items()
+                if task == "probes" or block.uses_text
                 for name in names
             ]
             for task, names in evaluated.items()

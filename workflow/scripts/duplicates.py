@@ -1,0 +1,27 @@
+"""Rule ``duplicates``: pretraining images among the test images of a dataset."""
+
+from genview import stage
+from genview.config.dataset import Dataset
+from genview.config.evaluation import Duplicates, LocalDataset
+from genview.config.foreground import Encoder
+from genview.evaluation import duplicates
+
+with stage.running(snakemake.log[0]):
+    settings = snakemake.params.settings
+    duplicates.run(
+        settings["dataset"],
+        LocalDataset.model_validate(settings["block"]) if settings["block"] else None,
+        Duplicates.model_validate(settings["duplicates"]),
+        Encoder.model_validate(settings["encoder"]),
+        pretraining_dataset=Dataset.model_validate(settings["pretraining"]),
+        manifest=snakemake.input.manifest,
+        scores=snakemake.input.scores,
+        root=settings["root"],
+        download=settings["download"],
+        seed=settings["seed"],
+        result=snakemake.output.result,
+        keys=snakemake.output.keys,
+        pictures=snakemake.output.pictures,
+        log=snakemake.log[0],
+        stamp=stage.stamp("duplicates", settings["study"], settings, "genview.evaluation.duplicates"),
+    )

@@ -1,0 +1,15 @@
+"""Rule ``probe``: from features to the result of the cached protocol."""
+
+from genview import stage
+from genview.config.evaluation import Probe
+from genview.evaluation import probe
+
+with stage.running(snakemake.log[0]):
+    settings = snakemake.params.settings
+    probe.run(
+        Probe.model_validate(settings["probe"]),
+        features=snakemake.input.features,
+        seed=settings["seed"],
+        output=snakemake.output.result,
+        stamp=stage.stamp("probe", settings["study"], settings, "genview.evaluation.probe"),
+    )
