@@ -215,7 +215,7 @@ rule duplicates:
         ),
     output:
         result=f"{RESULTS}/evaluation/duplicates/{{dataset}}.json",
-        keys=f"{RESULTS}/evaluation/duplicates/{{dataset}}.txt",
+        exclusion=f"{RESULTS}/evaluation/duplicates/{{dataset}}.txt",
         pictures=directory(f"{RESULTS}/evaluation/duplicates/{{dataset}}"),
     log:
         f"{LOGS}/evaluation/duplicates/{{dataset}}.log",

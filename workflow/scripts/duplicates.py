@@ -20,7 +20,7 @@ with stage.running(snakemake.log[0]):
         download=settings["download"],
         seed=settings["seed"],
         result=snakemake.output.result,
-        keys=snakemake.output.keys,
+        keys=snakemake.output.exclusion,
         pictures=snakemake.output.pictures,
         log=snakemake.log[0],
         stamp=stage.stamp("duplicates", settings["study"], settings, "genview.evaluation.duplicates"),
