@@ -6,8 +6,6 @@ from pydantic import Field, model_validator
 
 from genview.config.base import Block, Share
 
-FILE_SOURCES = ("folder", "table", "webdataset")
-
 
 class Dataset(Block):
     """The collection of images of a study."""

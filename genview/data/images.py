@@ -19,7 +19,10 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """Pillow's names of the formats that are opened; others (some run programs, such as EPS) are not."""
 
 MAXIMUM_PIXELS = 178_956_970
-"""Pillow's own limit against decompression bombs: a quarter of a gigapixel at three bytes each."""
+"""Where Pillow begins to warn of decompression bombs: half a gigabyte at three bytes a pixel."""
+
+MOST_PIXELS = 2 * MAXIMUM_PIXELS
+"""Where Pillow refuses to open an image."""
 
 
 def decode(data: bytes, *, maximum_pixels: int = MAXIMUM_PIXELS) -> Image.Image:

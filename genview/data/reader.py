@@ -42,10 +42,11 @@ class _Handle:
 class Reader:
     """Reads references under one root; opens files lazily and keeps the most recently used open.
 
-    Reads are positional, so a reader may be shared by threads, used after a fork, and pickled.
+    Reads are positional, so a reader may be shared by threads, used after a fork, and pickled. A study's own limit of
+    pixels is the ingestion's matter; a reader of ingested images has Pillow's limit only.
     """
 
-    def __init__(self, root: str | Path, *, handles: int = 16, maximum_pixels: int = images.MAXIMUM_PIXELS):
+    def __init__(self, root: str | Path, *, handles: int = 16, maximum_pixels: int = images.MOST_PIXELS):
         self.root = Path(root)
         self._capacity = handles
         self._maximum_pixels = maximum_pixels
