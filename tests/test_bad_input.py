@@ -3,7 +3,9 @@
 import io
 import logging
 import os
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -218,12 +220,22 @@ def test_what_is_no_regular_file_is_refused_without_waiting(collection):
     assert set(rows) == {"good"} and "pipe" in refused
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_an_unreadable_file_is_listed(collection):
-    (collection / "locked.png").write_bytes(encoded())
-    (collection / "locked.png").chmod(0)
-    _, refused = take(collection)
-    assert "Permission denied" in refused["locked"]
+def test_an_unreadable_file_is_listed():
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "images"
+        folder.mkdir()
+        for name in ("good", "locked"):
+            (folder / f"{name}.png").write_bytes(encoded(seed=len(name)))
+        (folder / "locked.png").chmod(0)
+        Path(temporary).chmod(0o777)
+        if user == 0:
+            os.seteuid(65_534)  # root may read every file
+        try:
+            rows, refused = take(folder, workers=1)
+        finally:
+            os.seteuid(user)
+    assert set(rows) == {"good"} and refused == {"locked": "cannot be opened: Permission denied"}
 
 
 def test_a_file_name_that_is_not_utf8_is_listed(collection):
