@@ -1,30 +1,3 @@
-def view_scores(wildcards):
-    """The foreground pass, whose image embeddings generation uses; text alone needs none."""
-    if STUDY.views[wildcards.view].mode == "txt":
-        return []
-    return f"{RESULTS}/foreground/{STUDY.foreground.encoder}/scores/{wildcards.shard}.parquet"
-
-
-def view_settings(wildcards):
-    """Parameters of a view set; what chance draws from counts only where chance draws."""
-    view = STUDY.views[wildcards.view]
-    by_chance = {}
-    if view.mode != "txt" and view.noise_level == "random":
-        by_chance["levels"] = STUDY.noise_level.levels
-    if view.guidance_scale == "random":
-        by_chance["scales"] = sorted(set(STUDY.guidance.scales))
-    return settings(view=view, seed=STUDY.seed, study=STUDY.study, **by_chance)
-
-
-def audit_settings():
-    """Parameters of the audit: its block, and the encoders that it names or, without names, the foreground's."""
-    names = STUDY.audit.encoders or (STUDY.foreground.encoder,)
-    encoders = {name: STUDY.encoders[name].model_dump(mode="json") for name in names}
-    return settings(
-        audit=STUDY.audit, encoders=encoders, seed=STUDY.seed, study=STUDY.study
-    )
-
-
 rule views:
     """Generate one shard of a set of views: a WebDataset tar and its index."""
     input:

@@ -1,0 +1,21 @@
+"""Makes one shard in a process of its own, which a test can kill: ``generate_shard.py JOB.json``."""
+
+import json
+import sys
+from pathlib import Path
+
+from generation import STAMP
+
+from genview import stage
+from genview.config.views import ViewSet
+from genview.generation import shard
+
+if __name__ == "__main__":
+    values = json.loads(Path(sys.argv[1]).read_text())
+    paths = {
+        name: Path(values[name])
+        for name in ("manifest", "conditions", "root", "scores", "tar", "index", "statistics", "work")
+    }
+    view = ViewSet.model_validate(values["view"])
+    with stage.running():
+        shard.run(shard.Job(name="test", view=view, shard=values["shard"], seed=3, stamp=STAMP, **paths))
