@@ -21,6 +21,8 @@ from genview.guidance import lexicon
 from genview.guidance.answers import Answer
 
 _STEMMER = EnglishStemmer()
+# The tagger knows plain quotes only, and takes a dash between words for a part of them.
+_PLAIN = str.maketrans({"—": " , ", "–": " , ", "’": "'", "‘": "'", "“": '"', "”": '"'})
 _LETTERS = re.compile(r"[^\W\d_]")
 
 
@@ -50,6 +52,7 @@ _COLOURS = _words(lexicon.COLOURS) | frozenset(webcolors.names())
 _SHADES = _words(lexicon.SHADES)
 _VERTICAL, _HORIZONTAL = _words(lexicon.VERTICAL), _words(lexicon.HORIZONTAL)
 _PLACE = _VERTICAL | _HORIZONTAL
+_PAIRED = _words(lexicon.PAIRED)
 _PLACE_NOUNS = _words(lexicon.PLACE_NOUNS)
 _FRAME = _words(lexicon.FRAME_NOUNS)
 _NUMBERS = _words(lexicon.NUMBERS)
@@ -97,10 +100,14 @@ def _tokens(caption: str) -> list[_Token]:
     """Words with their kinds; the tagger's slips that the neighbours give away are put right."""
     tokens = []
     before = ""
-    for word, name in tag(caption):
+    tagged = tag(caption.translate(_PLAIN))
+    names = [name for _, name in tagged[1:]] + [""]
+    for (word, name), after in zip(tagged, names):
         kind = _KINDS.get(name) or _KINDS.get(name[:2], "other")
-        if name == "VB" and before not in ("TO", "MD"):
-            kind = "noun"  # "a red cross": a bare infinitive needs a word that asks for it
+        if name == "VB" and before not in ("TO", "MD") and after not in ("DT", "PRP$", "PRP"):
+            kind = "noun"  # "a red cross": a bare infinitive needs a word that asks for it, or gives an order
+        elif name in ("VBD", "VBZ") and before == "DT" and after[:2] not in ("NN", "JJ"):
+            kind = "noun"  # "a saw"
         tokens.append(_Token(word.lower(), kind))
         before = name
     for before, token in zip([_Token("", "other"), *tokens], tokens):
@@ -144,7 +151,8 @@ class _Count:
             words = self.words(start, length)
             category = _PHRASES.get(words)
             if category is not None:
-                if category:
+                one_thing = words[-2:] == ("pair", "of") and not _PAIRED.isdisjoint(self.words(start + length, 4))
+                if category and not one_thing:
                     self.add(category, *words)
                 return length
         return 0

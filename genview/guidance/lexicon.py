@@ -43,19 +43,21 @@ PHRASES = {
         of; a crowd of; a set of; a cluster of; a collection of; a dozen; dozens of; hundreds of; thousands of; a lot
         of; lots of; a few""",
     # One thing with two words for a name.
-    "": """a pair of pants; a pair of jeans; a pair of shorts; a pair of trousers; a pair of scissors; a pair of
-        glasses; a pair of sunglasses; in front of; on top of; next to; close to; on the side of; in the middle of;
-        out of; a kind of; a type of; a part of; a piece of; a slice of; a photo of; a picture of; an image of; a
-        close of""",
+    "": """in front of; on top of; next to; close to; on the side of; in the middle of; out of; a kind of; a type of;
+        a part of; a piece of; a slice of; a photo of; a picture of; an image of""",
 }
 
 # Two nouns that are one broad kind of thing, as in COCO's names of categories.
-COMPOUNDS = """tennis ball; tennis racket; baseball bat; baseball glove; base ball; teddy bear; traffic light; stop
-    sign; fire hydrant; fire truck; parking meter; parking lot; cell phone; mobile phone; hot dog; ice cream; wine
+COMPOUNDS = """t shirt; tennis ball; tennis racket; baseball bat; baseball glove; base ball; teddy bear; traffic light;
+    stop sign; fire hydrant; fire truck; parking meter; parking lot; cell phone; mobile phone; hot dog; ice cream; wine
     glass; dining table; coffee table; coffee cup; potted plant; tv set; remote control; hair drier; hair dryer;
     street light; street sign; soccer ball; soccer field; baseball field; tennis court; basketball court; living room;
     dining room; bath room; bed room; train station; gas station; bus stop; school bus; sail boat; guinea fowl; polar
     bear"""
+
+# A pair of these is one thing.
+PAIRED = """pants jeans shorts trousers tights leggings scissors shears pliers tongs tweezers glasses eyeglasses
+    sunglasses goggles binoculars headphones"""
 
 # What a place in the frame is made of. Words of both axes in one phrase ("top left") are two constraints.
 VERTICAL = "top upper bottom lower middle mid above below"
@@ -67,7 +69,8 @@ PLACE_NOUNS = "side corner edge half part third hand end height level section ar
 FRAME_NOUNS = """background backdrop foreground picture photo photograph image shot view scene side front back top
     bottom middle center centre distance position angle area part place spot end piece kind type sort style frame
     camera corner edge height left right inside outside surroundings closeup stock thing object item screen canvas
-    illustration vector icon footage stock drawing design"""
+    illustration vector icon footage stock drawing design nothing something anything everything someone somebody
+    anyone everyone"""
 
 NUMBERS = "several many multiple numerous few various dozen dozens both three-quarters single double triple"
 
@@ -87,7 +90,7 @@ ABSTRACT_VERBS = """be have do get make know feel think love like want need hope
     end continue happen exist represent symbolize symbolise celebrate inspire create design base call name know see
     find show feature depict portray illustrate picture give take attend announce release win lose plan decide offer
     provide improve change share support serve experience live die belong depend require involve compare relate own
-    expect deserve describe isolate"""
+    expect deserve describe isolate put"""
 ABSTRACT_NOUNS = """life love time day week month year way moment idea thought feeling emotion mood hope dream memory
     joy peace freedom truth beauty power energy luck success failure fear anger faith soul spirit culture history
     future past present news story question answer problem reason example information advice tip use value quality
