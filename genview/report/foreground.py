@@ -136,7 +136,7 @@ def _ratios(ratios: pa.Table, levels: list[int]) -> Figure:
         text = drawing.svg(figure, "foreground-ratio")
     words = (
         f"Mean {values.mean():.2f}, median {np.median(values):.2f}. "
-        "The dashed lines are the bounds of the noise levels; a darker bar is a higher level."
+        "The dashed lines are the bounds of the noise levels."
     )
     return Figure("foreground-ratio", text, f"Histogram of the foreground ratio of each image. {words}", words)
 
