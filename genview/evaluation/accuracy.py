@@ -33,9 +33,14 @@ def value(metric: str, correct: np.ndarray, labels: np.ndarray) -> float:
 def bootstrap(
     metric: str, correct: np.ndarray, labels: np.ndarray, resamples: int, seed: int
 ) -> tuple[float | None, float | None]:
-    """Percentile interval of a metric over resamples of the test images (Efron 1979); nulls if there are none."""
+    """Percentile interval of a metric over resamples of the test images (Efron 1979); nulls if there are none.
+
+    Where all images are right, or none, resamples do not vary: there the interval is Wilson's.
+    """
     if resamples == 0:
         return None, None
+    if correct.all() or not correct.any():
+        return wilson(float(correct.mean()), len(correct))
     random = np.random.default_rng(seed)
     values = np.empty(resamples)
     for index in range(resamples):

@@ -18,6 +18,7 @@ from genview import provenance
 from genview.errors import GenviewError
 
 CONFIGURATION, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json")
 AUTOCAST = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -89,6 +90,7 @@ def load(
     precision: str = "fp32",
     device: torch.device | str = "cpu",
     random_weights: int | None = None,
+    text: bool = False,
 ) -> FrozenEncoder:
     """Load the model of a run: an open_clip model directory.
 
@@ -98,14 +100,17 @@ def load(
         precision: fp32, fp16 or bf16 (autocast).
         device: where it runs.
         random_weights: a seed: the same architecture with random weights, as a baseline.
+        text: load the tokenizer too.
 
     Raises:
-        GenviewError: no such model, or its weights lack keys or have others.
+        GenviewError: no such model, its weights lack keys or have others, or text is asked of one without a tokenizer.
     """
     folder, device = Path(folder), torch.device(device)
     for name in (CONFIGURATION, WEIGHTS):
         if not (folder / name).is_file():
             raise GenviewError(f"{folder}: no model there ({name} is missing); has the run been trained?")
+    if text and not any((folder / name).is_file() for name in TOKENIZERS):
+        raise GenviewError(f"{folder}: no tokenizer there: the run has no text tower; leave it out of zero-shot tests")
     if random_weights is None:
         try:
             model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
@@ -132,12 +137,8 @@ def load(
         image_size=size[0] if isinstance(size, (tuple, list)) else size,
         autocast=AUTOCAST[precision],
         model=model,
-        tokenizer=open_clip.get_tokenizer(f"local-dir:{folder}") if _has_tokenizer(folder) else None,
+        tokenizer=open_clip.get_tokenizer(f"local-dir:{folder}") if text else None,
     )
-
-
-def _has_tokenizer(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json"))
 
 
 class _Pooled(nn.Module):

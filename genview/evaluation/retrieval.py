@@ -15,7 +15,7 @@ from genview.config.evaluation import LocalDataset
 from genview.errors import GenviewError
 from genview.evaluation import accuracy, datasets, frozen
 from genview.evaluation.splits import Part
-from genview.evaluation.zeroshot import require_text, third_party
+from genview.evaluation.zeroshot import third_party
 
 logger = logging.getLogger("genview")
 
@@ -69,8 +69,7 @@ def run(
     Raises:
         GenviewError: the dataset or model is missing, has no text, or is smaller than a rank that is asked for.
     """
-    encoder = frozen.load(model, layer="embedding", device=frozen.default_device())
-    require_text(encoder, model)
+    encoder = frozen.load(model, layer="embedding", device=frozen.default_device(), text=True)
     if block is None:
         items = third_party(name, root, download, encoder.transform, "zeroshot_retrieval")
     else:

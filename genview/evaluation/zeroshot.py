@@ -31,16 +31,6 @@ class Labelled(Items):
         return self.transform(self.part.image(index)), int(self.part.labels[index])
 
 
-def require_text(encoder: frozen.FrozenEncoder, model: str | Path) -> None:
-    """Refuse a run without a text tower.
-
-    Raises:
-        GenviewError: the model has no tokenizer, so it was trained without text.
-    """
-    if encoder.tokenizer is None:
-        raise GenviewError(f"{model}: no tokenizer there: the run has no text tower; leave it out of zero-shot tests")
-
-
 def third_party(name: str, root: str | Path, download: bool, transform, task: str) -> Items:
     """A dataset that only clip_benchmark knows, at ``root/<name>``; ``wds/<name>`` for its WebDataset form.
 
@@ -80,8 +70,7 @@ def run(
     Raises:
         GenviewError: the dataset or model is missing, or the model has no text tower.
     """
-    encoder = frozen.load(model, layer="embedding", device=frozen.default_device())
-    require_text(encoder, model)
+    encoder = frozen.load(model, layer="embedding", device=frozen.default_device(), text=True)
     if block is None and name not in catalogue.ENTRIES:
         items = third_party(name, root, download, encoder.transform, "zeroshot_classification")
         classes, templates, metric, rule = list(items.classes), items.templates, "top1", "clip_benchmark's test part"
