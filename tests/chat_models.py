@@ -67,14 +67,14 @@ SIZES = {
 }
 
 
-def language_model(folder: Path, kind: str = "llama", *, seed: int = 0, **tokens) -> Path:
+def language_model(folder: Path, kind: str = "llama", *, seed: int = 0, sizes: dict | None = None, **tokens) -> Path:
     """A Llama or Qwen2 with random weights; its own settings ask for sampling, as many published ones do."""
     words = tokenizer(**tokens)
     torch.manual_seed(seed)
     config, model = (LlamaConfig, LlamaForCausalLM) if kind == "llama" else (Qwen2Config, Qwen2ForCausalLM)
     ids = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": None}
     # A few rows to spare: a model's own tokenizer class adds control tokens when it is loaded.
-    made = model(config(vocab_size=len(words) + 8, **SIZES, **ids))
+    made = model(config(vocab_size=len(words) + 8, **{**SIZES, **(sizes or {})}, **ids))
     made.generation_config = GenerationConfig(do_sample=True, temperature=0.8, top_p=0.9, **ids)
     made.save_pretrained(folder)
     words.save_pretrained(folder)
