@@ -200,6 +200,4 @@ def loader(
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
-        # Loader processes only read and transform; forking a process that holds a GPU or threads is what breaks.
-        multiprocessing_context="forkserver" if workers else None,
     )
