@@ -30,19 +30,24 @@ def stamp(stage: str, study: str, settings: Any, *modules: str) -> dict[str, str
 
 @contextlib.contextmanager
 def running(log: str | Path | None = None) -> Iterator[None]:
-    """Run a stage: messages go to standard error and to the log; a user's error ends it with its message alone."""
-    progress.configure_logging()
-    if log:
-        Path(log).parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(log, mode="w", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logging.getLogger().addHandler(handler)
+    """Run a stage: messages and progress go to its log, or to standard error without one.
+
+    The terminal stays with the workflow, which prints the log of a job that failed. A user's error ends the stage with
+    its message alone.
+    """
+    with contextlib.ExitStack() as stack:
+        if log:
+            Path(log).parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(log, "w", buffering=1, encoding="utf-8"))
+            stack.callback(progress.configure_logging)  # what is said after the stage goes to standard error again
+            stack.enter_context(contextlib.redirect_stderr(file))
+        progress.configure_logging()
         logging.captureWarnings(True)
-    try:
-        yield
-    except GenviewError as error:
-        logging.getLogger("genview").error("%s", error)
-        sys.exit(1)
-    except Exception:
-        logging.getLogger("genview").exception("the stage failed")
-        sys.exit(1)
+        try:
+            yield
+        except GenviewError as error:
+            logging.getLogger("genview").error("%s", error)
+            sys.exit(1)
+        except Exception:
+            logging.getLogger("genview").exception("the stage failed")
+            sys.exit(1)
