@@ -21,8 +21,11 @@ from genview.errors import GenviewError
 BLOCK = 8192
 """Tokens per matrix product: fixed, so that the sums do not depend on how the tokens were batched."""
 
-WEAK_MARGIN = 0.1
+WEAK_MARGIN = 0.3
 """Orientation is called weak below this effect size (difference of means over the standard deviation)."""
+
+WEAK_AGREEMENT = 0.7
+"""Nor is it trusted if fewer of the images, each for itself, speak for the same side."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ def orient(scores: np.ndarray, grid: tuple[int, int]) -> Orientation:
     spread = float(maps.std())
     margin = abs(difference) / spread if spread > 0 else 0.0
     agreeing = float(np.mean(np.sign(inside - outside) == sign))
-    weak = margin < WEAK_MARGIN or agreeing <= 0.5
+    weak = margin < WEAK_MARGIN or agreeing < WEAK_AGREEMENT
     return Orientation(sign, float(outside.mean()), float(inside.mean()), margin, agreeing, weak)
 
 
