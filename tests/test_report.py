@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from genview.report import build, drawing, evaluation, pictures, summary, wording
+from genview.report.results import Results
 from genview.report.summary import Measurement
 
 ROOT = Path(__file__).parent.parent
@@ -146,6 +147,16 @@ def test_which_measurement_is_the_best(intervals, marked):
     assert evaluation.best(rows) is (None if marked is None else rows[marked])
 
 
+def test_runs_that_differ_in_their_seed_alone_are_averaged(tmp_path):
+    runs = {"a-0": {"seed": 0}, "a-1": {"seed": 1}, "b-0": {"seed": 0, "epochs": 3}}
+    assert evaluation.seeds_apart(runs) == {"a": ["a-0", "a-1"]}
+    values = miniature_study.write(tmp_path, 4, runs={"originals": {"seed": 0}, "all_views": {"seed": 1}})
+    section = evaluation.section(Results(tmp_path / "miniature", values))
+    table = next(block for block in section.blocks if getattr(block, "title", "") == "Over seeds")
+    assert table.rows[0][2].text == wording.percent((0.81 + 0.93) / 2)
+    assert table.rows[0][2].note == "± 8.5, 2 seeds"
+
+
 def test_the_summary_has_one_row_per_run_and_metric_and_reads_back(folder):
     rows = summary.read(folder / "summary.csv")
     assert len(rows) == 8
@@ -189,8 +200,6 @@ def test_the_page_stays_small(folder):
 def test_oriented_scores_decide_the_masks(tmp_path):
     """Scores are stored before the component is oriented; the report must turn them like the stages do."""
     import safetensors.numpy
-
-    from genview.report.results import Results
 
     values = miniature_study.write(tmp_path, 6)
     file = tmp_path / "miniature/foreground/small/pca.safetensors"

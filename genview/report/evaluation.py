@@ -1,9 +1,13 @@
 """Sections: probe, k-NN, zero-shot and retrieval over the runs; images shared with the test sets."""
 
+from collections.abc import Mapping
+from os.path import commonpath
+from statistics import fmean, stdev
 from typing import Any
 
 from PIL import Image
 
+from genview import provenance
 from genview.report import drawing, pictures, wording
 from genview.report.blocks import Block, Card, Cell, Figure, Gallery, Note, Section, Table
 from genview.report.results import Results
@@ -28,6 +32,7 @@ def section(results: Results) -> Section | None:
         if chosen:
             blocks.append(_table(title, chosen))
             blocks.append(_figure(title, name, chosen))
+    blocks += _over_seeds(results, rows)
     blocks += _protocol(results)
     lead = (
         "Each number stands over its 95 % interval. The best run of a row is marked only where its interval lies "
@@ -134,7 +139,34 @@ def _plain(value: Any) -> str:
         return "–"
     if isinstance(value, dict):
         return ", ".join(f"{name} {wording.count(n) if isinstance(n, int) else n}" for name, n in value.items())
-    return str(value)
+    text = str(value)
+    return text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
+
+
+def seeds_apart(runs: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Runs that differ in their seed alone, by what their names have in common; only where there are several."""
+    alike: dict[str, list[str]] = {}
+    for name, run in runs.items():
+        alike.setdefault(provenance.digest({**run, "seed": None}), []).append(name)
+    return {commonpath(names).rstrip("-_0123456789") or names[0]: names for names in alike.values() if len(names) > 1}
+
+
+def _over_seeds(results: Results, rows: list[Measurement]) -> list[Block]:
+    """Mean and standard deviation over the runs that differ in their seed alone."""
+    groups = seeds_apart(results.configuration["runs"])
+    if not groups:
+        return []
+    body = []
+    for (dataset, metric), by_run in _lines(rows).items():
+        cells = []
+        for names in groups.values():
+            values = [by_run[name].value for name in names if name in by_run]
+            deviation = f"± {100 * stdev(values):.1f}, {len(values)} seeds" if len(values) > 1 else ""
+            cells.append(Cell(wording.percent(fmean(values)), deviation) if values else Cell("–"))
+        body.append([dataset, wording.title(metric), *cells])
+    columns = ["dataset", "metric", *groups]
+    caption = "Mean over runs that differ in their seed alone; small print: standard deviation between seeds."
+    return [Table("Over seeds", columns, body, caption, numeric=range(2, len(columns)))]
 
 
 def duplicates(results: Results) -> Section | None:
