@@ -17,13 +17,13 @@ include: "workflow/rules/generation.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/targets.smk"
 
 
 rule all:
     default_target: True
     input:
-        f"{RESULTS}/data/manifest.parquet",
-        f"{RESULTS}/conditions/conditions.parquet",
+        f"{RESULTS}/report.html",
 
 
 onstart:

@@ -130,7 +130,7 @@ def _stop(directory: Path) -> None:
 
 @contextlib.contextmanager
 def cluster(
-    directory: Path, *, nodes: int = 1, cpus: int = 2, gpus: int = 2, memory_mb: int = 8000
+    directory: Path, *, nodes: int = 1, cpus: int = 2, gpus: int = 2, memory_mb: int = 250_000
 ) -> Iterator[Cluster]:
     """Start a cluster, yield it when its nodes are idle, and stop it."""
     directory = directory.resolve()

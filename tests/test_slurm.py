@@ -16,7 +16,7 @@ QUICK = ("slurm-init-seconds-before-status-checks: 20", "slurm-init-seconds-befo
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    with private_slurm.cluster(tmp_path_factory.mktemp("slurm"), nodes=2, cpus=2, gpus=2, memory_mb=9000) as running:
+    with private_slurm.cluster(tmp_path_factory.mktemp("slurm"), nodes=2, cpus=2, gpus=2) as running:
         yield running
 
 
@@ -31,3 +31,10 @@ def workspace(tmp_path_factory, cluster) -> Workspace:
 
 def submit(work: Workspace, *arguments: str, check: bool = True, timeout: int = 600):
     return work.snakemake("--profile", "slurm", *arguments, check=check, timeout=timeout)
+
+
+def test_the_study_runs_through_the_profile(workspace):
+    submit(workspace, "--configfile", "config/smoke.yaml", timeout=1200)
+    report = workspace.root / "results/smoke/report.html"
+    assert report.stat().st_size > 10_000
+    assert workspace.planned("--configfile", "config/smoke.yaml") == {}, "a second run would do something"

@@ -152,7 +152,7 @@ else:
             "../scripts/published_probe.py"
 
 
-rule zeroshot:
+rule score_zeroshot:
     """Zero-shot classification through clip_benchmark."""
     input:
         unpack(own_images),
@@ -177,7 +177,7 @@ rule zeroshot:
         "../scripts/zeroshot.py"
 
 
-rule retrieval:
+rule score_retrieval:
     """Image-text retrieval through clip_benchmark."""
     input:
         unpack(own_images),
@@ -202,7 +202,7 @@ rule retrieval:
         "../scripts/retrieval.py"
 
 
-rule duplicates:
+rule find_duplicates:
     """Pretraining images that are also test images of a dataset."""
     input:
         code=code("genview.evaluation.duplicates"),

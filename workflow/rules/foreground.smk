@@ -54,12 +54,12 @@ rule component:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=settings(vector=STUDY.pca.vector),
+        settings=component_settings,
     script:
         "../scripts/component.py"
 
 
-rule pca:
+rule orient_pca:
     """Decide which side of the component is foreground, and the threshold; draw masks and maps."""
     input:
         code=code("genview.foreground.choice"),

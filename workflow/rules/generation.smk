@@ -1,4 +1,4 @@
-rule views:
+rule generate_views:
     """Generate one shard of a set of views: a WebDataset tar and its index."""
     input:
         code=code("genview.generation.shard"),

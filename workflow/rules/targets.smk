@@ -1,0 +1,46 @@
+# Stages by name: `snakemake pca`, `snakemake views`, `snakemake probes` make that stage and what it needs.
+
+
+rule pca:
+    input:
+        f"{FOREGROUND}/{STUDY.foreground.encoder}/pca.json",
+
+
+rule foreground:
+    input:
+        f"{FOREGROUND}/{STUDY.foreground.encoder}/foreground_ratio.parquet",
+
+
+rule views:
+    input:
+        measured()["views"],
+
+
+rule audits:
+    input:
+        measured()["audits"],
+
+
+rule runs:
+    input:
+        measured()["runs"],
+
+
+rule probes:
+    input:
+        measured()["probes"],
+
+
+rule zeroshot:
+    input:
+        measured()["zeroshot"],
+
+
+rule retrieval:
+    input:
+        measured()["retrieval"],
+
+
+rule duplicates:
+    input:
+        measured()["duplicates"],
