@@ -73,12 +73,15 @@ class ChatModel:
         self.processor = processor
         self.tokenizer = getattr(processor, "tokenizer", processor)
         self.takes_images = self.tokenizer is not processor
-        if not (getattr(processor, "chat_template", None) or self.tokenizer.chat_template):
+        template = getattr(processor, "chat_template", None) or self.tokenizer.chat_template
+        if not template:
             raise GenviewError(
                 f"guidance.model {self.tokenizer.name_or_path!r} has no chat template; choose one trained to chat"
             )
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.unk_token
+        # A thinking model would answer after its thoughts; the place of the answer is right after the question.
+        self._template_options = {"enable_thinking": False} if "enable_thinking" in str(template) else {}
         # A caption may hold the text of a control token; as text it would end the turn or claim an image.
         self._control = sorted(set(self.tokenizer.all_special_tokens), key=len, reverse=True)
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
@@ -98,7 +101,7 @@ class ChatModel:
 
     def _text(self, conversation: list[dict], start: str = "") -> str:
         rendered = self.processor.apply_chat_template(
-            conversation, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            conversation, tokenize=False, add_generation_prompt=True, **self._template_options
         )
         return rendered + start
 

@@ -1,25 +1,23 @@
-def guidance_backend():
-    """The module of the configured backend: a study depends on the code of its own backend alone."""
-    return f"genview.guidance.{STUDY.guidance.backend}"
-
-
-def guidance_model():
-    """The files of a model in a local folder; models of the hub are bound by their revision."""
-    folder = Path(STUDY.guidance.model or "")
-    if STUDY.guidance.backend == "lexical" or not folder.is_dir():
-        return []
-    return sorted(str(file) for file in folder.iterdir() if file.is_file())
-
-
-def guidance_scores(_wildcards):
-    """Scores are made only where the scale depends on them."""
-    if STUDY.guidance.given or STUDY.guidance.strategy != "adaptive":
-        return []
-    return expand(rules.guidance_score.output.scores, shard=SHARDS)
-
-
+# A study depends on the code of its own backend alone.
+GUIDANCE_BACKEND = f"genview.guidance.{STUDY.guidance.backend}"
+GUIDANCE_IS_LIGHT = STUDY.guidance.backend in ("lexical", "server")
+GUIDANCE_SEES_IMAGES = STUDY.guidance.backend == "vision_language_model"
+# Scores are made only where the scale depends on them.
+GUIDANCE_SHARDS = (
+    SHARDS if STUDY.guidance.strategy == "adaptive" and not STUDY.guidance.given else []
+)
+# A model in a local folder is bound by its files, one of the hub by its revision.
+GUIDANCE_MODEL = (
+    sorted(str(file) for file in Path(STUDY.guidance.model).iterdir() if file.is_file())
+    if not GUIDANCE_IS_LIGHT
+    and STUDY.guidance.model
+    and Path(STUDY.guidance.model).is_dir()
+    else []
+)
 SCORING = (
-    "backend procedure model revision trust_remote_code server api_key_variable "
+    "backend explain"
+    if STUDY.guidance.backend == "lexical"
+    else "backend procedure model revision trust_remote_code server api_key_variable "
     "batch_size precision attempts maximum_new_tokens explain"
 ).split()
 SCALING = "strategy constant scales default_scale given".split()
@@ -28,9 +26,9 @@ SCALING = "strategy constant scales default_scale given".split()
 rule guidance_score:
     """Score one shard's captions: how far does each constrain the picture, 1 to 4?"""
     input:
-        code=code("genview.guidance.scoring", guidance_backend()),
+        code=code("genview.guidance.scoring", GUIDANCE_BACKEND),
         script="workflow/scripts/guidance_score.py",
-        model=guidance_model(),
+        model=GUIDANCE_MODEL,
         manifest=rules.manifest.output.manifest,
     output:
         scores=f"{RESULTS}/conditions/guidance/{{shard}}.parquet",
@@ -40,18 +38,14 @@ rule guidance_score:
         f"{COSTS}/conditions/guidance/{{shard}}.tsv"
     conda:
         "../../envs/gpu.yaml"
-    threads: 1 if STUDY.guidance.backend in ("lexical", "server") else 4
+    threads: 1 if GUIDANCE_IS_LIGHT else 4
     resources:
-        mem_mb=2000 if STUDY.guidance.backend in ("lexical", "server") else 32000,
+        mem_mb=2000 if GUIDANCE_IS_LIGHT else 32000,
         runtime=720,
     params:
         settings=settings(
             guidance=STUDY.guidance.model_dump(mode="json", include=set(SCORING)),
-            dataset=(
-                STUDY.dataset
-                if STUDY.guidance.backend == "vision_language_model"
-                else None
-            ),
+            dataset=STUDY.dataset if GUIDANCE_SEES_IMAGES else None,
             study=STUDY.study,
         ),
     script:
@@ -65,7 +59,7 @@ rule guidance_scale:
         script="workflow/scripts/guidance_scale.py",
         given=STUDY.guidance.given or [],
         manifest=rules.manifest.output.manifest,
-        scores=guidance_scores,
+        scores=expand(rules.guidance_score.output.scores, shard=GUIDANCE_SHARDS),
     output:
         scales=f"{RESULTS}/conditions/guidance_scale.parquet",
     log:
