@@ -1,41 +1,123 @@
-"""Where models are found: shipped with the package, in a directory, or under a name of the Hugging Face hub."""
+"""Where a study's models are: the small family inside the package, a folder of the user's, or a name on the hub."""
 
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from importlib import resources
 from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from genview import provenance
 from genview.errors import GenviewError
 
-SMALL = Path(__file__).parent / "small"
-"""The family of small models that ships with the package."""
-
 PREFIX = "small/"
+SHIPPED = ("clip", "unclip", "judge")
+NAMES = tuple(PREFIX + part for part in ("clip", "unclip", "text2image", "judge"))
 
 
 def small_directory(name: str) -> Path:
-    """Directory of a shipped model, such as ``small/clip``.
+    """Directory of a model of the small family; `small/text2image` is written to the user's cache at first use.
 
     Raises:
-        GenviewError: no shipped model has this name.
+        GenviewError: no such model, or its files are not installed.
     """
-    folder = SMALL / name.removeprefix(PREFIX)
-    if not folder.is_dir():
-        known = sorted(PREFIX + path.name for path in SMALL.iterdir() if path.is_dir()) if SMALL.is_dir() else []
-        raise GenviewError(f"no shipped model {name!r}; there are {', '.join(known) or 'none'}")
-    return folder
+    if name not in NAMES:
+        raise GenviewError(f"{name!r} is no model of the small family; there are {', '.join(NAMES)}.")
+    root = Path(str(resources.files("genview.models") / "small"))
+    part = name.removeprefix(PREFIX)
+    folder = root / ("unclip" if part == "text2image" else part)
+    if not any(folder.glob("*.json")):
+        raise GenviewError(
+            f"{name}: {folder} holds no model. Install the package again, or make the models with "
+            "`snakemake small_models`."
+        )
+    return _text_to_image(folder) if part == "text2image" else folder
 
 
-def resolve(model: str) -> str | Path:
-    """The directory or file that a name of the configuration stands for, or the name itself: a hub id.
-
-    Raises:
-        GenviewError: the name begins with ``small/`` and no shipped model has it.
-    """
-    if model.startswith(PREFIX):
-        return small_directory(model)
+def resolve(model: str | Path) -> str | Path:
+    """A name `small/...` as its directory, an existing path as itself, anything else unchanged: a name on the hub."""
+    if str(model).startswith(PREFIX):
+        return small_directory(str(model))
     path = Path(model).expanduser()
-    return path if path.exists() else model
+    return path if path.exists() else str(model)
 
 
 def sha256(path: str | Path) -> str:
-    """SHA-256 of a weights file."""
-    return provenance.file_sha256(path)
+    """SHA-256 of a file, or of the names and contents of all files under a directory, in hexadecimal."""
+    path = Path(path)
+    if path.is_file():
+        return provenance.file_sha256(path)
+    if not path.is_dir():
+        raise GenviewError(f"{path}: no such file or directory.")
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return provenance.digest([(file.relative_to(path).as_posix(), provenance.file_sha256(file)) for file in files])
+
+
+def text_to_image_unet(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Weights of the UNet without class embedding that equals, exactly, the given one fed with a zero image vector.
+
+    A zero vector's class embedding is a constant that is added to the time embedding, so that it fits in its bias.
+    """
+    vector = weights["class_embedding.linear_1.bias"].astype(np.float64)
+    activated = vector / (1 + np.exp(-vector))
+    constant = weights["class_embedding.linear_2.weight"].astype(np.float64) @ activated
+    constant += weights["class_embedding.linear_2.bias"]
+    text = {name: value for name, value in weights.items() if not name.startswith("class_embedding.")}
+    bias = "time_embedding.linear_2.bias"
+    text[bias] = (weights[bias] + constant).astype(np.float32)
+    return text
+
+
+def _text_to_image(unclip: Path) -> Path:
+    """A StableDiffusionPipeline directory made from the StableUnCLIPImg2ImgPipeline directory, once per version."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genview"
+    folder = cache / f"small-text2image-{sha256(unclip)[:16]}"
+    if folder.is_dir():
+        return folder
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        # A name of its own: several jobs may ask for the first time at once.
+        partial = Path(tempfile.mkdtemp(prefix="small-text2image-", dir=cache))
+    except OSError as error:
+        raise GenviewError(
+            f"{cache}: cannot be written ({error.strerror}); small/text2image is kept there. Set XDG_CACHE_HOME to a "
+            "folder that can be written."
+        ) from error
+    try:
+        _write_text_to_image(unclip, partial)
+        partial.chmod(0o755)
+        partial.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _write_text_to_image(unclip: Path, folder: Path) -> None:
+    index = json.loads((unclip / "model_index.json").read_text())
+    parts = {part: index[part] for part in ("scheduler", "text_encoder", "tokenizer", "unet", "vae")}
+    for part in parts:
+        if part != "unet":
+            shutil.copytree(unclip / part, folder / part)
+    (folder / "unet").mkdir()
+    settings = json.loads((unclip / "unet" / "config.json").read_text())
+    settings |= {"class_embed_type": None, "projection_class_embeddings_input_dim": None}
+    _write_json(folder / "unet" / "config.json", settings)
+    name = "diffusion_pytorch_model.safetensors"
+    weights = text_to_image_unet(load_file(unclip / "unet" / name))
+    save_file(weights, folder / "unet" / name, metadata={"format": "pt"})
+    nothing = [None, None]
+    parts |= {"feature_extractor": nothing, "image_encoder": nothing, "safety_checker": nothing}
+    header = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": index["_diffusers_version"]}
+    _write_json(folder / "model_index.json", header | {"requires_safety_checker": False} | parts)
+
+
+def _write_json(path: Path, value: dict) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n")

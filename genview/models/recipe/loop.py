@@ -65,9 +65,7 @@ def train(
     folder = options.output / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.pt"
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(model, weight_decay), lr=schedule.peak, betas=betas, fused=True
-    )
+    optimizer = torch.optim.AdamW(_parameter_groups(model, weight_decay), lr=schedule.peak, betas=betas, fused=True)
     averaged = None
     if average:
         averaged = EMAModel(model.parameters(), decay=average, use_ema_warmup=True, power=0.75, foreach=True)
@@ -99,7 +97,7 @@ def train(
         path.with_suffix(".partial").replace(path)
 
     started = saved = time.monotonic()
-    every = max(schedule.steps // 60, 10)
+    every = min(max(schedule.steps // 60, 10), 100)
     running: dict[str, float] = {}
     model.train()
     while step < schedule.steps:
