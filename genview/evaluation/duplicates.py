@@ -93,7 +93,7 @@ def search(
     matches = []
     chunk = 4096
     for keys, block in train:
-        rows = functional.normalize(torch.from_numpy(np.ascontiguousarray(block)).to(test.device), dim=1)
+        rows = functional.normalize(torch.from_numpy(np.array(block)).to(test.device), dim=1)
         for start in range(0, len(test), chunk):
             cosine, index = (test[start : start + chunk] @ rows.T).topk(min(PAIRS_OF_AN_IMAGE, len(rows)), dim=1)
             cosine, index = cosine.cpu().numpy(), index.cpu().numpy()
