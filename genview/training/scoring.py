@@ -30,9 +30,10 @@ class Scorer:
         """Args: the encoder; its component [D]; mean and std that the training views were normalised with."""
         self.encoder = encoder
         self.component = component.to(encoder.device)
-        own_std = torch.tensor(encoder.std)
-        self._scale = (torch.tensor(std) / own_std).view(1, 3, 1, 1).to(encoder.device)
-        self._shift = ((torch.tensor(mean) - torch.tensor(encoder.mean)) / own_std).view(1, 3, 1, 1).to(encoder.device)
+        mean, std = torch.as_tensor(mean), torch.as_tensor(std)
+        own_mean, own_std = torch.as_tensor(encoder.mean), torch.as_tensor(encoder.std)
+        self._scale = (std / own_std).view(1, 3, 1, 1).to(encoder.device)
+        self._shift = ((mean - own_mean) / own_std).view(1, 3, 1, 1).to(encoder.device)
 
     def prepared(self, views: Tensor) -> Tensor:
         """[M, 3, S, S] as normalised for training to what the encoder was trained on, at its resolution."""
