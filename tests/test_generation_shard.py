@@ -273,6 +273,6 @@ def test_runs_outside_the_main_thread(models, studies, tmp_path):
 def test_the_statistics_say_where_the_time_went(models, studies, tmp_path):
     make(studies[1], view_of(models, "img"), tmp_path)
     stats = statistics(tmp_path)
-    assert set(stats["seconds"]) == {"encoding", "denoising", "decoding", "writing", "packing", "total"}
+    assert set(stats["seconds"]) == {"loading", "encoding", "denoising", "decoding", "writing", "packing", "total"}
     assert stats["requested"] == stats["made"] == len(KEYS) and stats["finished"]
     assert stats["order_independent"] is True

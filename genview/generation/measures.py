@@ -57,7 +57,7 @@ def pixel_deviation(pixels: np.ndarray) -> np.ndarray:
 
 
 def mean_row(metric: str, values: np.ndarray | Sequence[float], **group: Any) -> dict[str, Any]:
-    """A result: the mean, its 95 % interval from the standard error over images, and the number of images."""
+    """A result: the mean, its 95 % interval from the standard error over images (at most 1), and their number."""
     values = np.asarray(values, np.float64)
     mean, count = float(values.mean()), len(values)
     error = float(values.std(ddof=1) / math.sqrt(count)) if count > 1 else None
@@ -65,7 +65,7 @@ def mean_row(metric: str, values: np.ndarray | Sequence[float], **group: Any) ->
         "metric": metric,
         "value": mean,
         "low": None if error is None else mean - NORMAL_95 * error,
-        "high": None if error is None else mean + NORMAL_95 * error,
+        "high": None if error is None else min(1.0, mean + NORMAL_95 * error),
         "standard_error": error,
         "count": count,
         **group,

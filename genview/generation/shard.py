@@ -24,9 +24,6 @@ from genview.generation.sampler import Sampler
 from genview.generation.statistics import Statistics
 from genview.generation.work import Work, Writer
 
-LOG_INTERVAL = 60.0
-"""Seconds between two lines of progress in the log."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -91,7 +88,9 @@ def run(job: Job) -> None:
 def _make(job: Job, statistics: Statistics) -> None:
     rows = manifests.shard_rows(job.manifest, job.shard)
     conditions = tables.read(job.conditions, tables.CONDITIONS, ["key", "caption", "noise_level", "guidance_scale"])
+    began = time.perf_counter()
     loaded = pipelines.load(job.view, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    statistics.seconds["loading"] += time.perf_counter() - began
     requests = plan.requests(
         rows["key"].to_pylist(),
         conditions,
@@ -138,7 +137,6 @@ def _sample(
     """Make the images that are wanted, in batches, while threads write those of the batch before."""
     size = job.view.batch_size
     bar = progress.bar(f"{job.name} {job.shard}", total=statistics.requested, initial=statistics.resumed)
-    logged = time.monotonic()
     writer = Writer(work, job.view, limit=2 * size)
     try:
         with bar, writer:
@@ -156,9 +154,6 @@ def _sample(
                         writer.put(job.metadata[request], pixels)
                         statistics.made += 1
                 bar.update(len(batch))
-                if time.monotonic() - logged > LOG_INTERVAL:
-                    logger.info("%s", bar)
-                    logged = time.monotonic()
     finally:
         statistics.seconds.update(sampler.seconds)
         statistics.seconds["writing"] += writer.seconds

@@ -31,7 +31,7 @@ class Statistics:
     """Whether an image's bits were found not to depend on its place in a batch; None: not looked at."""
     finished: bool = False
     seconds: Counter[str] = field(default_factory=Counter)
-    """Encoding, denoising, decoding, writing (in threads, beside the others), packing, total."""
+    """Loading, encoding, denoising, decoding, writing (in threads, beside the others), packing, total."""
 
     def fail(self, request: Request, reason: str) -> None:
         """Note an image that cannot be made.
