@@ -82,6 +82,11 @@ def sample_settings(wildcards):
     }
 
 
+def component_settings(wildcards):
+    """As above, with a given vector. The tokens are dropped, so what made them is remembered here as well."""
+    return {**sample_settings(wildcards), "vector": STUDY.pca.vector}
+
+
 def view_scores(wildcards):
     """The foreground pass, whose image embeddings generation uses; text alone needs none."""
     if STUDY.views[wildcards.view].mode == "txt":
