@@ -203,12 +203,19 @@ def test_published_vectors_are_read(tmp_path):
     for name, bad in {
         "matrix": np.ones((3, 4)),
         "nan": np.array([1.0, np.nan]),
-        "objects": np.array([{}, {}]),
         "zeros": np.zeros(4),
     }.items():
-        np.save(tmp_path / f"{name}.npy", bad, allow_pickle=True)
+        np.save(tmp_path / f"{name}.npy", bad)
         with pytest.raises(GenviewError, match=name):
             pca.read_vector(tmp_path / f"{name}.npy")
+
+
+def test_a_vector_of_objects_is_never_unpickled(tmp_path):
+    with open(tmp_path / "objects.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": (4,)})
+        file.write(b"cposix\nsystem\n")
+    with pytest.raises(GenviewError, match=r"objects\.npy: cannot be read as a component"):
+        pca.read_vector(tmp_path / "objects.npy")
 
 
 def test_ratio_counts_tokens_strictly_above():
