@@ -16,7 +16,12 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+    Qwen2VLImageProcessor,
+    Qwen2VLProcessor,
 )
+from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
 from genview.guidance import rubric
 
@@ -112,6 +117,33 @@ def vision_language_model(folder: Path, *, seed: int = 0) -> Path:
         num_additional_image_tokens=1,
         chat_template=TEMPLATE,
     )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+VISION_TOKENS = {
+    "vision_start_token_id": "<|vision_start|>",
+    "vision_end_token_id": "<|vision_end|>",
+    "image_token_id": "<|image_pad|>",
+    "video_token_id": "<|video_pad|>",
+}
+
+
+def qwen_vision_language_model(folder: Path, *, seed: int = 0) -> Path:
+    """A Qwen2-VL with random weights: images of any size, positions that depend on their grids."""
+    words = tokenizer()
+    control = ["<|user|>", "<|assistant|>", *VISION_TOKENS.values()]
+    words.add_special_tokens({"additional_special_tokens": control})
+    ids = {name: words.convert_tokens_to_ids(token) for name, token in VISION_TOKENS.items()}
+    torch.manual_seed(seed)
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+    text = {"vocab_size": len(words) + 8, "rope_parameters": rope, **SIZES}
+    vision = {"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 2, "initializer_range": 0.3}
+    model = Qwen2VLForConditionalGeneration(Qwen2VLConfig(text_config=text, vision_config=vision, **ids))
+    template = TEMPLATE.replace("<image>", "<|vision_start|><|image_pad|><|vision_end|>")
+    images = Qwen2VLImageProcessor(min_pixels=56 * 56, max_pixels=112 * 112)
+    processor = Qwen2VLProcessor(images, words, Qwen2VLVideoProcessor(), chat_template=template)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from chat_models import language_model, teach, vision_language_model
+from chat_models import language_model, qwen_vision_language_model, teach, vision_language_model
 from PIL import Image
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
@@ -34,7 +34,8 @@ def llava(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures():
-    return [Image.fromarray(scenes.scene(index).image).resize((28, 28)) for index in range(len(CAPTIONS))]
+    """Of different sizes."""
+    return [Image.fromarray(scenes.scene(index).image).resize((84 + 28 * index, 84)) for index in range(len(CAPTIONS))]
 
 
 def guidance(folder, backend="language_model", **values):
@@ -146,12 +147,15 @@ def test_generate_asks_again_and_stops_when_the_score_is_there(tmp_path):
     assert choice.score == 1 and choice.probabilities[0] > 0.9, "choice reads the answer that the model would give"
 
 
-def test_vision_language_choice_equals_one_prompt_at_a_time(llava, pictures):
-    scorer = VisionScorer(guidance(llava, "vision_language_model"))
+@pytest.mark.parametrize("build", [vision_language_model, qwen_vision_language_model])
+def test_vision_language_choice_equals_one_prompt_at_a_time(build, pictures, tmp_path):
+    folder = build(tmp_path)
+    scorer = VisionScorer(guidance(folder, "vision_language_model"))
+    scorer.score(CAPTIONS[:2], pictures[1:3])  # positions must not stay behind from the batch before
     found = torch.tensor([answer.probabilities for answer in scorer.score(CAPTIONS, pictures)])
     assert scorer.model._cache is not None, "the shared prefix was not reused, so this would test nothing"
-    processor = AutoProcessor.from_pretrained(llava)
-    model = AutoModelForImageTextToText.from_pretrained(llava).eval()
+    processor = AutoProcessor.from_pretrained(folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder).eval()
     expected = []
     for caption, picture in zip(CAPTIONS, pictures):
         turn = rubric.question(caption, image=True)

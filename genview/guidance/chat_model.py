@@ -138,7 +138,7 @@ class ChatModel:
             skipped = len(self._prefix)
             cache = copy.deepcopy(cache)
             cache.batch_repeat_interleave(len(ids))
-            inputs = {**inputs, "past_key_values": cache}
+            inputs = {**inputs, "past_key_values": cache, **self._positions(inputs, skipped)}
         # Whatever runs along the tokens, except the mask, is cut to the tokens that are new.
         inputs = {
             name: value[:, skipped:]
@@ -153,6 +153,17 @@ class ChatModel:
         logits = self.model(**inputs, use_cache=True).logits
         logits = logits[torch.arange(len(ids), device=logits.device), place]
         return logits[:, self._candidates].float().softmax(-1).cpu()
+
+    def _positions(self, inputs: dict[str, torch.Tensor], skipped: int) -> dict[str, torch.Tensor]:
+        """Positions of the new tokens, for models (Qwen-VL) whose positions depend on the images' grids.
+
+        Left to themselves, such models take positions after a cache from the prompt before.
+        """
+        index = getattr(getattr(self.model, "model", None), "get_rope_index", None)
+        if index is None or not self.takes_images:
+            return {}
+        known = {name: inputs[name] for name in inspect.signature(index).parameters if name in inputs}
+        return {"position_ids": index(**known)[0][..., skipped:]}
 
     def _prepare(self, image: Any) -> None:
         """Find the digits' tokens and the shared prefix, and check that reusing the prefix changes nothing."""
