@@ -23,20 +23,23 @@ SHOWN_PAIRS = 8
 
 def section(results: Results) -> Section | None:
     """One table and one figure per task, with intervals."""
-    rows = measurements(results)
-    if not rows:
+    measured = measurements(results)
+    if not measured:
         return None
+    records = _records(results)
+    rows = [row for row in measured if _shown(row, records)]
     blocks: list[Block] = []
     for task, (title, name) in TASKS.items():
         chosen = [row for row in rows if row.task == task]
         if chosen:
             blocks.append(_table(title, chosen))
-            blocks.append(_figure(title, name, chosen))
+            blocks.append(_figure(title, name, [row for row in chosen if row.metric != "top5"]))
     blocks += _over_seeds(results, rows)
-    blocks += _protocol(results)
+    blocks += _protocol(records)
     lead = (
         "Each number stands over its 95 % interval. The best run of a row is marked only where its interval lies "
-        "above the intervals of all others; where none is marked, the study cannot tell them apart."
+        "above the intervals of all others; where none is marked, the study cannot tell them apart. Metrics that are "
+        "not a dataset's own are in summary.csv."
     )
     return Section("evaluation", "Evaluation", lead, blocks, _headline(rows))
 
@@ -116,22 +119,39 @@ def _figure(title: str, name: str, rows: list[Measurement]) -> Figure:
     return Figure(name, text, f"{title}: values and intervals of the table as points and lines.", "")
 
 
-def _protocol(results: Results) -> list[Block]:
+def _records(results: Results) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """What each task wrote, by task, run and dataset."""
+    return {
+        (task, run, file.stem): results.json(f"{task}/{run}/{file.name}") or {}
+        for task in TASKS
+        for run in results.configuration["runs"]
+        for file in sorted((results.folder / task / run).glob("*.json"))
+    }
+
+
+def _shown(row: Measurement, records: Mapping[tuple[str, str, str], dict[str, Any]]) -> bool:
+    """The dataset's own metric, the same by k-NN, and top-5; all of a task that names no metric of its own."""
+    own = records[row.task, row.run, row.dataset].get("metric")
+    return own is None or row.metric in (own, f"knn_{own}", "top5")
+
+
+def _protocol(records: Mapping[tuple[str, str, str], dict[str, Any]]) -> list[Block]:
     kept = ("protocol", "selection", "metric", "split", "model_digest", "data_digest")
-    rows = []
-    for task in TASKS:
-        for run in results.configuration["runs"]:
-            for file in sorted((results.folder / task / run).glob("*.json")):
-                record = results.json(f"{task}/{run}/{file.name}") or {}
-                rows.append([task, run, file.stem, *(_plain(record.get(name)) for name in kept)])
+    rows = [[*names, *(_plain(record.get(name)) for name in kept)] for names, record in records.items()]
     columns = ["task", "run", "dataset", *(name.replace("_", " ") for name in kept)]
     used = [i for i in range(len(columns)) if i < 3 or any(row[i] != "–" for row in rows)]
-    table = Table("How it was measured", [columns[i] for i in used], [[row[i] for i in used] for row in rows])
-    warnings = [row for row in rows if row[4] == "test"]
-    notes = (
-        [Note("Some results chose their settings on the test split, as the original did.", True)] if warnings else []
-    )
-    return [table, *notes] if rows else []
+    blocks: list[Block] = [
+        Table("How it was measured", [columns[i] for i in used], [[row[i] for i in used] for row in rows])
+    ]
+    if any(record.get("selection") == "test" for record in records.values()):
+        blocks.append(Note("Some results chose their settings on the test split, as the original did.", True))
+    edges = [
+        f"{run} on {name}" for (_, run, name), record in records.items() if (record.get("choice") or {}).get("at_edge")
+    ]
+    if edges:
+        text = f"The choice lies at the edge of the grid for {wording.listing(edges)}: a wider grid may give more."
+        blocks.append(Note(text, warning=True))
+    return blocks
 
 
 def _plain(value: Any) -> str:

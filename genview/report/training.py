@@ -20,13 +20,16 @@ def section(results: Results) -> Section | None:
     metrics = {run: rows for run, rows in metrics.items() if rows}
     if not metrics:
         return None
-    speed = {run: _throughput(results, run) for run in metrics}
+    speed = {run: results.lines(f"logs/training/{run}/throughput.jsonl") for run in metrics}
     blocks: list[Block] = [_summary(metrics, speed)]
     names = _quantities(metrics)
-    blocks += [_curve(name, metrics) for name in names]
-    blocks += [
-        _curve(name, speed) for name in THROUGHPUT if any(name in row for rows in speed.values() for row in rows)
-    ]
+    if max(len(rows) for rows in metrics.values()) < 2:
+        blocks.append(Note("Each run logged a single point, so there are no curves to draw."))
+    else:
+        blocks += [_curve(name, metrics) for name in names]
+    if max(len(rows) for rows in speed.values()) > 1:
+        logged = {name for rows in speed.values() for row in rows for name in row}
+        blocks += [_curve(name, speed) for name in THROUGHPUT if name in logged]
     waiting = {run: _mean(rows, "data_wait_share") for run, rows in speed.items()}
     for run, share in waiting.items():
         if share is not None and share > 0.2:
@@ -34,18 +37,6 @@ def section(results: Results) -> Section | None:
             blocks.append(Note(text, warning=True))
     lead = f"{wording.plural(len(metrics), 'training run')}. Every term that was logged, over the epochs."
     return Section("training", "Training", lead, blocks, f"{wording.plural(len(metrics), 'training run')}.")
-
-
-def _throughput(results: Results, run: str) -> list[dict[str, Any]]:
-    for path in (
-        f"logs/training/{run}/throughput.jsonl",
-        f"logs/runs/{run}/throughput.jsonl",
-        f"runs/{run}/throughput.jsonl",
-    ):
-        rows = results.lines(path)
-        if rows:
-            return rows
-    return []
 
 
 def _quantities(metrics: dict[str, list[dict[str, Any]]]) -> list[str]:
@@ -56,6 +47,7 @@ def _quantities(metrics: dict[str, list[dict[str, Any]]]) -> list[str]:
         for name, value in row.items()
         if isinstance(value, (int, float)) and name not in ("step", "epoch")
     )
+    found = {name: None for name in found if any(row.get(name) for rows in metrics.values() for row in rows)}
     first = [name for name in ("loss", "learning_rate") if name in found]
     return first + [name for name in found if name not in first and name not in THROUGHPUT]
 

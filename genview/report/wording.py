@@ -71,6 +71,9 @@ def title(name: str) -> str:
         "knn_top1": "k-NN top-1",
         "knn_top5": "k-NN top-5",
         "mean_per_class": "mean per class",
+        "knn_mean_per_class": "k-NN mean per class",
+        "fallbacks": "missing views replaced by originals",
         "clip_cosine": "CLIP cosine",
     }
-    return known.get(name, name.replace("_", " "))
+    words = name.replace("image_image", "image-image").replace("image_text", "image-text").replace("_", " ")
+    return known.get(name, words)
