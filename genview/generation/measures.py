@@ -17,7 +17,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 def likeness(originals: np.ndarray, views: np.ndarray) -> np.ndarray:
     """Mean cosine of each original [n, E] with its samples [n, S, E]; [n] (GenView, Table 10)."""
-    return np.einsum("ne,nse->ns", unit(originals), unit(views)).mean(1)
+    return np.einsum("ne,nse->ns", unit(originals), unit(views)).mean(1).clip(-1, 1)
 
 
 def likeness_by_chance(originals: np.ndarray, views: np.ndarray) -> np.ndarray:
@@ -42,7 +42,7 @@ def pairwise_cosine(views: np.ndarray) -> np.ndarray:
         raise ValueError("diversity needs two samples of an image")
     vectors = unit(views)
     total = np.einsum("nse,nte->n", vectors, vectors)
-    return (total - samples) / (samples * (samples - 1))
+    return ((total - samples) / (samples * (samples - 1))).clip(-1, 1)
 
 
 def pixel_deviation(pixels: np.ndarray) -> np.ndarray:
