@@ -1,6 +1,5 @@
 """A copy of the repository in which tests run the workflow, edit code and configuration, and kill things."""
 
-import json
 import os
 import re
 import shutil
@@ -64,7 +63,7 @@ class Workspace:
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """What a dry-run would run: rule -> number of jobs (without ``all`` and the other targets by name)."""
-        text = self.snakemake("-n", "--quiet", "host", *arguments)
+        text = self.snakemake(*arguments, "-n", "--quiet", "host")
         text = text.stdout + text.stderr
         table = re.search(r"^job\s+count\n[-\s]+\n(.*?)^total", text, flags=re.MULTILINE | re.DOTALL)
         if not table:
@@ -92,18 +91,13 @@ class Workspace:
 
     def pretend_done(self) -> None:
         """Make every output as an empty file and have Snakemake take note of it, without running anything."""
-        directories = (
-            json.loads((self.root / "directories.json").read_text())
-            if (self.root / "directories.json").exists()
-            else []
-        )
         for name in self.outputs():
             path = self.root / name
-            if name in directories or path.name == "model":
-                path.mkdir(parents=True, exist_ok=True)
-            else:
-                path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix:
                 path.touch()
+            else:
+                path.mkdir(exist_ok=True)
         self.snakemake("--touch")
 
 

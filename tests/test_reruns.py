@@ -1,0 +1,124 @@
+"""Honest re-runs: an edit re-runs exactly what it affects, and nothing else ever does (design: caching).
+
+A lab loses GPU-weeks if a stage runs again for nothing, and its paper if a stage does not run again when it should.
+Nothing is computed here: all outputs are noted as made, something is edited, and a dry-run says what would run.
+"""
+
+import os
+import shutil
+
+import pytest
+from workspace import Workspace
+
+pytestmark = pytest.mark.slow
+
+EVALUATED = {"probe_features": 6, "probe": 6, "score_zeroshot": 4, "score_retrieval": 2}
+ONE_RUN = {"probe_features": 3, "probe": 3, "score_zeroshot": 2, "score_retrieval": 1}
+ENCODING = {"sample_features", "component", "token_scores"}
+EVERYTHING = {"manifest", "guidance_score", "generate_views", "train", "report", *ENCODING, *EVALUATED}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Workspace:
+    work = Workspace(tmp_path_factory.mktemp("reruns"))
+    work.pretend_done()
+    assert work.planned() == {}, "a finished study would run again"
+    return work
+
+
+@pytest.fixture
+def edited(finished):
+    """Edit files of the finished study; contents and times are put back afterwards."""
+    kept = {}
+
+    def edit(path: str, old: str, new: str) -> dict[str, int]:
+        file = finished.root / path
+        kept.setdefault(file, (file.read_bytes(), file.stat()))
+        if old:
+            finished.edit(path, old, new)
+        else:
+            finished.append(path, new)
+        return finished.planned()
+
+    yield edit
+    for file, (content, status) in kept.items():
+        file.write_bytes(content)
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+SETTINGS = [
+    ("  probe:\n    datasets", "  probe:\n    iterations: 77\n    datasets", {"probe": 6, "report": 1}),
+    ("    mode: img\n    steps: 10", "    mode: img\n    steps: 9", {"generate_views": 2, "view_quality": 1, "train": 1, **ONE_RUN, "report": 1}),
+    ("      switch_epoch: 6", "      switch_epoch: 5", {"train": 1, **ONE_RUN, "report": 1}),
+    ("views:\n  img:", "audit: {images: 50}\nviews:\n  img:", {"view_quality": 3, "report": 1}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), SETTINGS, ids=["probe", "one view set", "one run", "audit"])
+def test_a_setting_re_runs_exactly_the_rules_that_read_it_and_what_follows(edited, old, new, expected):
+    assert edited("config/config.yaml", old, new) == expected
+
+
+WITHOUT_ENCODING = [
+    "pca: {foreground_share: 0.5}",
+    "pca: {threshold: 0.0}",
+    "pca: {polarity: flipped}",
+    "noise_level: {strategy: constant}",
+    "noise_level: {levels: [0, 50, 100]}",
+]
+
+
+@pytest.mark.parametrize("line", WITHOUT_ENCODING)
+def test_threshold_polarity_strategy_and_levels_encode_nothing_again(edited, line):
+    planned = edited("config/config.yaml", "study: default", f"study: default\n{line}")
+    assert "conditions" in planned and not planned.keys() & (ENCODING | {"manifest", "guidance_score"})
+
+
+MODULES = [
+    ("genview/training/losses.py", {"train": 2, **EVALUATED, "report": 1}),
+    ("genview/report/template.html", {"report": 1}),
+    ("genview/evaluation/duplicates.py", {"find_duplicates": 3, "report": 1}),
+    ("genview/generation/audit.py", {"view_quality": 3, "report": 1}),
+    ("workflow/scripts/probe.py", {"probe": 6, "report": 1}),
+]
+
+
+@pytest.mark.parametrize(("path", "expected"), MODULES, ids=[path for path, _ in MODULES])
+def test_a_module_re_runs_exactly_the_rules_that_import_it_and_what_follows(edited, path, expected):
+    mark = "<!-- edited -->" if path.endswith("html") else "# edited"
+    assert edited(path, "", f"\n{mark}\n") == expected
+
+
+def test_code_at_the_bottom_of_the_house_re_runs_everything(edited):
+    assert edited("genview/tables.py", "", "\n# edited\n").keys() >= EVERYTHING
+
+
+def test_another_number_of_shards_makes_new_shards_and_mixes_with_no_old_ones(edited):
+    planned = edited("config/config.yaml", "  shards: 2", "  shards: 3")
+    assert planned["token_scores"] == 3 and planned["generate_views"] == 9 and planned["guidance_score"] == 3
+
+
+def test_two_studies_in_one_results_folder_do_not_touch_each_other(finished):
+    other = finished.planned("--configfile", "config/smoke.yaml")
+    assert other.keys() >= EVERYTHING, "the other study takes artifacts of the first for its own"
+    assert finished.planned() == {}
+
+
+def test_the_loss_of_snakemakes_own_notes_re_runs_nothing_but_what_changed(finished, edited):
+    notes = finished.root / ".snakemake"
+    shutil.move(notes, notes.with_name("kept"))
+    try:
+        assert finished.planned() == {}
+        assert edited("genview/evaluation/duplicates.py", "", "\n# edited\n") == {"find_duplicates": 3, "report": 1}
+    finally:
+        shutil.rmtree(notes, ignore_errors=True)
+        shutil.move(notes.with_name("kept"), notes)
+
+
+def test_touching_code_re_runs_nothing(tmp_path):
+    work = Workspace(tmp_path / "touched")
+    arguments = ("manifest", "--configfile", "config/smoke.yaml")
+    work.snakemake(*arguments)
+    for path in [*work.root.glob("genview/**/*.py"), *work.root.glob("workflow/**/*")]:
+        os.utime(path)
+    assert work.planned(*arguments) == {}

@@ -1,0 +1,94 @@
+"""The whole study, for real: every stage, one artifact by path, kills at random moments, the cluster aside.
+
+The study is ``config/smoke.yaml``: the default study with fewer pictures and steps.
+"""
+
+import json
+import re
+
+import kills
+import pytest
+from workspace import Workspace
+
+from genview import tables
+
+pytestmark = pytest.mark.slow
+
+SMOKE = ("--configfile", "config/smoke.yaml")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Workspace:
+    work = Workspace(tmp_path_factory.mktemp("study"))
+    work.snakemake(*SMOKE, timeout=1500)
+    return work
+
+
+def test_one_command_ends_in_a_report_and_a_second_one_does_nothing(study):
+    page = (study.root / "results/smoke/report.html").read_text()
+    assert "<html" in page and "data:image" in page and "http-equiv" not in page
+    assert not re.search(r'(src|href)="https?://', page), "the report asks the network for something"
+    assert study.planned(*SMOKE) == {}
+
+
+def test_tables_are_as_documented_and_name_what_made_them(study):
+    results = study.root / "results/smoke"
+    documented = {
+        "data/manifest.parquet": tables.MANIFEST,
+        "data/rejected.parquet": tables.REJECTED,
+        "foreground/small/scores/0-of-2.parquet": tables.SCORES,
+        "foreground/small/foreground_ratio.parquet": tables.FOREGROUND_RATIO,
+        "conditions/noise_level.parquet": tables.NOISE_LEVEL,
+        "conditions/guidance/1-of-2.parquet": tables.GUIDANCE,
+        "conditions/guidance_scale.parquet": tables.GUIDANCE_SCALE,
+        "conditions/conditions.parquet": tables.CONDITIONS,
+        "views/imgtxt/0-of-2.parquet": tables.VIEWS,
+    }
+    for name, schema in documented.items():
+        tables.read(results / name, schema)
+        assert {"stage", "study", "version", "parameters", "code"} <= tables.metadata(results / name).keys(), name
+    keys = tables.read(results / "data/manifest.parquet", tables.MANIFEST)["key"].to_pylist()
+    assert tables.read(results / "conditions/conditions.parquet", tables.CONDITIONS)["key"].to_pylist() == keys
+
+
+def test_every_number_comes_with_its_interval_and_its_data(study):
+    found = sorted((study.root / "results/smoke").glob("probes/*/*.json"))
+    assert [path.parent.name + "/" + path.stem for path in found] == [
+        f"{run}/{name}" for run in ("all_views", "originals") for name in ("digits", "scene_class")
+    ]
+    for path in found:
+        result = json.loads(path.read_text())
+        assert result["data_digest"] and result["model_digest"] and result["selection"] == "validation"
+        for row in result["results"]:
+            assert 0 <= row["value"] <= 1 and row["low"] <= row["value"] <= row["high"], (path, row)
+
+
+def test_no_artifact_holds_a_path_of_this_machine(study):
+    machine = str(study.root).encode()
+    for path in (study.root / "results/smoke").rglob("*"):
+        if path.is_file() and "/logs/" not in str(path) and "/costs/" not in str(path):
+            assert machine not in path.read_bytes(), path
+
+
+def test_one_artifact_makes_only_what_it_needs(tmp_path):
+    work = Workspace(tmp_path / "one")
+    planned = work.planned("results/smoke/probes/originals/digits.json", *SMOKE)
+    assert planned == {"manifest": 1, "train": 1, "probe_features": 1, "probe": 1}
+    assert "sample_features" in work.planned("pca", *SMOKE) and "train" not in work.planned("views", *SMOKE)
+
+
+def test_a_wrong_setting_is_named_before_anything_runs(tmp_path):
+    work = Workspace(tmp_path / "wrong")
+    work.edit("config/smoke.yaml", "  count: 48", "  cuont: 48")
+    done = work.snakemake("-n", *SMOKE, check=False)
+    assert done.returncode and "dataset.cuont" in done.stderr and "did you mean 'count'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_killed_at_random_moments_the_same_command_ends_in_the_same_artifacts(study, tmp_path):
+    work = Workspace(tmp_path / "killed")
+    tally = kills.run_with_kills(work, [*SMOKE, "--cores", "2"], kills=12, seed=1, longest=20.0)
+    assert tally["kills"] == 12
+    expected, found = kills.digests(study.root / "results"), kills.digests(work.root / "results")
+    assert found == expected
+    assert kills.leftovers(work.root / "results") == []
