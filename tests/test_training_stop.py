@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from training_study import study, weights
 
+from genview.training import __main__ as command_line
 from genview.training import launch
 from genview.training.job import Job
 
@@ -28,7 +31,47 @@ def a_job(folder, **changes):
     return study(folder, **{**settings, **changes})
 
 
-def start(job: Job, file: Path) -> subprocess.Popen:
+class Forked:
+    """``python -m genview.training`` in a process of its own that need not import torch again."""
+
+    def __init__(self, job: Job, file: Path):
+        file.write_text(job.model_dump_json())
+        self.errors = file.with_suffix(".stderr")
+        self.pid = os.fork()
+        if self.pid == 0:
+            with self.errors.open("w") as output:
+                os.dup2(output.fileno(), 2)
+                sys.stderr = output
+                status = 70
+                try:
+                    AcceleratorState._reset_state(True)
+                    status = command_line.main(["--job", str(file)])
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    output.flush()
+                    os._exit(status)
+        self.returncode = None
+
+    def poll(self):
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def communicate(self):
+        while self.poll() is None:
+            time.sleep(0.02)
+        return "", self.errors.read_text()
+
+
+def start(job: Job, file: Path) -> Forked | subprocess.Popen:
+    if job.run.world_size == 1:
+        return Forked(job, file)
     file.write_text(job.model_dump_json())
     command = launch.command(job, file, LAUNCHER, 1)
     return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
@@ -40,7 +83,7 @@ def elsewhere(job: Job, folder: Path) -> Job:
     return job.model_copy(update={name: str(folder / place) for name, place in names.items()})
 
 
-def wait_for(condition, process, seconds=120):
+def wait_for(condition, process, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -101,7 +144,7 @@ def test_a_warning_saves_a_checkpoint_at_once_and_the_run_goes_on_from_there(und
     assert not Path(job.model).exists()
     process = start(job, tmp_path / "job.json")
     _, errors = process.communicate()
-    assert process.returncode == 0 and f"going on from step {int(saved[0][5:])}" in errors
+    assert process.returncode == 0 and f"going on from step {int(saved[0][5:])}" in errors, errors
     assert_equal_runs(job, undisturbed)
 
 
@@ -109,7 +152,7 @@ def test_changed_settings_are_refused_on_the_command_line_with_the_differences(u
     job = elsewhere(undisturbed, tmp_path)
     process = start(job, tmp_path / "job.json")
     wait_for(lambda: step_now(job) >= 4, process)
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.communicate()
     changed = job.model_copy(update={"run": job.run.model_copy(update={"batch_size": 4, "epochs": 5})})
     process = start(changed, tmp_path / "job.json")
