@@ -1,7 +1,6 @@
 """Sections: probe, k-NN, zero-shot and retrieval over the runs; images shared with the test sets."""
 
 from collections.abc import Mapping
-from os.path import commonpath
 from statistics import fmean, stdev
 from typing import Any
 
@@ -164,11 +163,11 @@ def _plain(value: Any) -> str:
 
 
 def seeds_apart(runs: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Runs that differ in their seed alone, by what their names have in common; only where there are several."""
+    """Groups of runs that differ in their seed alone, by the first one's name without its number."""
     alike: dict[str, list[str]] = {}
     for name, run in runs.items():
         alike.setdefault(provenance.digest({**run, "seed": None}), []).append(name)
-    return {commonpath(names).rstrip("-_0123456789") or names[0]: names for names in alike.values() if len(names) > 1}
+    return {names[0].rstrip("-_0123456789") or names[0]: names for names in alike.values() if len(names) > 1}
 
 
 def _over_seeds(results: Results, rows: list[Measurement]) -> list[Block]:
