@@ -56,7 +56,7 @@ def _explain(error: dict[str, Any]) -> str:
 
 
 def _errors(values: dict[str, Any]) -> list[dict[str, Any]]:
-    """What pydantic finds wrong; an error in the block ``training`` once and there, not in each run that inherits it."""
+    """What pydantic finds wrong; an error in the block ``training`` is told there, not in each run that inherits it."""
     found: list[dict[str, Any]] = []
     for prefix, block, part in (((), Study, values), (("training",), Run, values.get("training") or {})):
         try:
