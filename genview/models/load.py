@@ -16,7 +16,7 @@ from genview import provenance
 from genview.errors import GenviewError
 
 PREFIX = "small/"
-SHIPPED = ("clip", "unclip", "judge")
+
 NAMES = tuple(PREFIX + part for part in ("clip", "unclip", "text2image", "judge"))
 
 
@@ -36,7 +36,7 @@ def small_directory(name: str) -> Path:
             f"{name}: {folder} holds no model. Install the package again, or make the models with "
             "`snakemake small_models`."
         )
-    return _text_to_image(folder) if part == "text2image" else folder
+    return text_to_image_directory(folder) if part == "text2image" else folder
 
 
 def resolve(model: str | Path) -> str | Path:
@@ -73,7 +73,7 @@ def text_to_image_unet(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return text
 
 
-def _text_to_image(unclip: Path) -> Path:
+def text_to_image_directory(unclip: Path) -> Path:
     """A StableDiffusionPipeline directory made from the StableUnCLIPImg2ImgPipeline directory, once per version."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genview"
     folder = cache / f"small-text2image-{sha256(unclip)[:16]}"

@@ -8,9 +8,11 @@ import json
 import numpy as np
 import open_clip
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional
 
 from genview.data import scenes
+from genview.models.recipe import tokenizer
 from genview.models.recipe.collection import CARDINALITIES, Collection
 from genview.models.recipe.loop import Options, Schedule, train
 from genview.models.recipe.tokenizer import CONTEXT_LENGTH, WordTokenizer
@@ -49,6 +51,11 @@ def build(vocabulary_size: int) -> open_clip.CLIP:
     return model
 
 
+def build_for_scenes() -> open_clip.CLIP:
+    """`build` for the vocabulary of the scenes' tokenizer."""
+    return build(WordTokenizer().vocabulary_size)
+
+
 def preprocess(images: torch.Tensor) -> torch.Tensor:
     """uint8 [N, 3, 32, 32] as the normalised float32 the encoder was trained on."""
     return images.float() / 127.5 - 1
@@ -56,7 +63,7 @@ def preprocess(images: torch.Tensor) -> torch.Tensor:
 
 def caption_ids(data: Collection, seed: int, score_probabilities=TRAINING_SCORES) -> torch.Tensor:
     """Ids int16 [N, CAPTIONS_PER_SCENE, CONTEXT_LENGTH]: several captions of each scene, of varied richness."""
-    tokenizer = WordTokenizer()
+    words = WordTokenizer()
     random = np.random.default_rng(seed)
     ids = torch.empty(len(data), CAPTIONS_PER_SCENE, CONTEXT_LENGTH, dtype=torch.int16)
     for row in range(len(data)):
@@ -66,7 +73,7 @@ def caption_ids(data: Collection, seed: int, score_probabilities=TRAINING_SCORES
             for _ in range(CAPTIONS_PER_SCENE - 1)
         ]
         texts.append(scenes.caption(attributes, ("colour",)))
-        ids[row] = tokenizer(texts)
+        ids[row] = words(texts)
     return ids
 
 
@@ -86,7 +93,7 @@ def fit(data: Collection, options: Options, *, steps: int = 6200, batch: int = 3
     """Train on image-caption pairs, attributes and patch masks (contrastive + classification + dense loss)."""
     torch.manual_seed(options.seed)
     captions = caption_ids(data, options.seed)
-    training = _Training(build(WordTokenizer().vocabulary_size)).to(options.device)
+    training = _Training(build_for_scenes()).to(options.device)
     training.model.visual.output_tokens = True
 
     def loss(generator: torch.Generator, step: int):
@@ -153,10 +160,6 @@ def refine(
 
 def write(model: open_clip.CLIP, folder) -> None:
     """Write an open_clip directory (fp16 weights, configuration, tokenizer) into an existing folder."""
-    from safetensors.torch import save_file
-
-    from genview.models.recipe import tokenizer
-
     settings = {
         "model_cfg": configuration(model.vocab_size),
         "preprocess_cfg": {

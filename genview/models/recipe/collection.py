@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from genview import atomic
 from genview.data import scenes
 
 # Scenes of these seeds are never drawn by a study's default seed: training and evaluation must not meet.
@@ -69,10 +70,8 @@ def collection(count: int, seed: int, cache: Path | None = None) -> Collection:
         "captions": np.array([scene.caption for scene in drawn]),
     }
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial.npz")
-        np.savez(partial, **arrays)
-        partial.replace(path)
+        with atomic.writing(path) as partial, partial.open("wb") as stream:
+            np.savez(stream, **arrays)
     return _from_arrays(arrays)
 
 

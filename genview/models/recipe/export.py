@@ -108,6 +108,8 @@ def image_variations(
     sampling = DPMSolverMultistepScheduler(
         **NOISE, prediction_type="v_prediction", algorithm_type="dpmsolver++", timestep_spacing="trailing"
     )
+    # Schedulers that a user may change to clip to -1..1 unless told not to; latents reach further than pixels.
+    sampling.register_to_config(clip_sample=False, set_alpha_to_one=True)
     return StableUnCLIPImg2ImgPipeline(
         feature_extractor=CLIPImageProcessor(
             size={"shortest_edge": 32},
@@ -127,28 +129,25 @@ def image_variations(
     )
 
 
-def write_encoder(model: open_clip.CLIP, folder: Path, card: str) -> None:
-    """Write the open_clip directory with its model card, complete or not at all."""
+def write_encoder(model: open_clip.CLIP, folder: Path) -> None:
+    """Write the open_clip directory, complete or not at all."""
     with atomic.writing(folder) as partial:
         partial.mkdir()
         clip.write(model, partial)
-        (partial / "README.md").write_text(card)
 
 
-def write_pipeline(pipeline: StableUnCLIPImg2ImgPipeline, folder: Path, card: str) -> None:
-    """Write the diffusers directory in fp16 with its model card; the pipeline is in fp16 afterwards."""
+def write_pipeline(pipeline: StableUnCLIPImg2ImgPipeline, folder: Path) -> None:
+    """Write the diffusers directory in fp16; the pipeline is in fp16 afterwards."""
     with atomic.writing(folder) as partial:
         pipeline.to(dtype=torch.float16)
         pipeline.save_pretrained(partial)
-        (partial / "README.md").write_text(card)
 
 
-def write_judge(judge: judges.Judge, folder: Path, card: str) -> None:
-    """Write the judge's directory with its model card, complete or not at all."""
+def write_judge(judge: judges.Judge, folder: Path) -> None:
+    """Write the judge's directory, complete or not at all."""
     with atomic.writing(folder) as partial:
         partial.mkdir()
         judges.save(judge, partial)
-        (partial / "README.md").write_text(card)
 
 
 def _blocks(weights: dict[str, torch.Tensor], old: str, new: str) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from diffusers.training_utils import EMAModel
 
+from genview import atomic
 from genview.errors import GenviewError
 
 Loss = Callable[[torch.Generator, int], tuple[torch.Tensor, dict[str, torch.Tensor]]]
@@ -59,8 +60,8 @@ def train(
 ) -> dict:
     """Train `model` in place; returns {"steps", "seconds", "losses"}; ends with the averaged weights if asked.
 
-    A call that ends early (budget, signal) leaves a checkpoint, and the next call of the same schedule goes on
-    from it. Raises GenviewError when the budget ran out before the schedule did.
+    A call that ends early leaves a checkpoint, at most `checkpoint_seconds` old, and the next call goes on from it.
+    Raises GenviewError when the budget ran out before the schedule did.
     """
     folder = options.output / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,12 +71,13 @@ def train(
     if average:
         averaged = EMAModel(model.parameters(), decay=average, use_ema_warmup=True, power=0.75, foreach=True)
     step, seconds, history = 0, 0.0, []
+    identity = {**vars(schedule), "seed": options.seed}
     if path.exists():
         state = torch.load(path, weights_only=True, map_location=options.device)
-        if state["schedule"] != vars(schedule):
+        if state["identity"] != identity:
             raise GenviewError(
-                f"{path}: made by another schedule ({state['schedule']}), so it cannot be continued with "
-                f"{vars(schedule)}. Remove it, or choose another output folder."
+                f"{path}: made with other settings ({state['identity']}), so it cannot be continued with "
+                f"{identity}. Remove it, or choose another output folder."
             )
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -85,7 +87,7 @@ def train(
 
     def save() -> None:
         state = {
-            "schedule": vars(schedule),
+            "identity": identity,
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "average": averaged.state_dict() if averaged else None,
@@ -93,8 +95,8 @@ def train(
             "seconds": seconds + time.monotonic() - started,
             "history": history,
         }
-        torch.save(state, path.with_suffix(".partial"))
-        path.with_suffix(".partial").replace(path)
+        with atomic.writing(path) as partial:
+            torch.save(state, partial)
 
     started = saved = time.monotonic()
     every = min(max(schedule.steps // 60, 10), 100)
@@ -134,19 +136,6 @@ def train(
         averaged.copy_to(model.parameters())
     model.eval()
     return {"steps": step, "seconds": round(seconds + time.monotonic() - started, 1), "losses": history}
-
-
-def averaged_so_far(name: str, model: torch.nn.Module, options: Options) -> int:
-    """Load the averaged (or, without an average, plain) weights of an unfinished run; returns its step."""
-    path = options.output / "checkpoints" / f"{name}.pt"
-    state = torch.load(path, weights_only=True, map_location=options.device)
-    model.load_state_dict(state["model"])
-    if state["average"]:
-        average = EMAModel(model.parameters(), foreach=True)
-        average.load_state_dict(state["average"])
-        average.copy_to(model.parameters())
-    model.eval()
-    return state["step"]
 
 
 def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:

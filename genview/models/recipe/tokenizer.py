@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import torch
 from tokenizers import pre_tokenizers
@@ -49,7 +50,7 @@ def _merges(words: list[str]) -> list[tuple[str, str]]:
     split = [[*word[:-1], word[-1] + "</w>"] for word in words]
     merges = []
     while any(len(symbols) > 1 for symbols in split):
-        pairs = Counter(pair for symbols in split for pair in zip(symbols, symbols[1:], strict=False))
+        pairs = Counter(pair for symbols in split for pair in pairwise(symbols))
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
         for symbols in split:

@@ -1,4 +1,4 @@
-"""The denoiser of all three modes: a UNet2DConditionModel that sees a noised image embedding, a caption, both or none."""
+"""The denoiser of all three modes: it sees a noised image embedding, a caption, both or none."""
 
 from __future__ import annotations
 
@@ -82,7 +82,6 @@ def fit(
     *,
     steps: int = 18_500,
     batch: int = 24,
-    compiled: bool = False,
 ) -> tuple[UNet2DConditionModel, dict]:
     """Train with v-prediction; image vector and caption are dropped independently, as the pipelines need it."""
     torch.manual_seed(options.seed)
@@ -95,7 +94,6 @@ def fit(
     vectors = (vectors - mean) / deviation
     captions = clip.caption_ids(data, options.seed + 1, UNET_SCORES)
     empty = WordTokenizer()([""])[0].short()
-    denoise = torch.compile(unet) if compiled else unet
 
     def loss(generator: torch.Generator, step: int):
         rows = torch.randint(len(data), (batch,), generator=generator)
@@ -117,7 +115,7 @@ def fit(
         noisy = scheduler.add_noise(clean, noise, times)
         target = scheduler.get_velocity(clean, noise, times)
         device = options.device
-        predicted = denoise(
+        predicted = unet(
             noisy.to(device), times.to(device), states, class_labels=condition.to(device), return_dict=False
         )[0]
         return functional.mse_loss(predicted, target.to(device)), {}
