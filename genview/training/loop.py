@@ -47,6 +47,7 @@ class Trainer:
         # Image-text terms may begin at the switch epoch, and until then the text tower gets no gradient.
         unused = len({tuple(map(bool, c.model_dump().values())) for c in run.coefficients_in_use()}) > 1
         self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
             mixed_precision="no" if run.precision == "fp32" else run.precision,
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
         )
