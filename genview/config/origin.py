@@ -73,7 +73,10 @@ def schema() -> dict[str, Any]:
 
     def optional(node: Any) -> Any:
         if isinstance(node, dict):
-            return {key: optional(inner) for key, inner in node.items() if key != "required" or isinstance(inner, dict)}
+            node = {key: optional(inner) for key, inner in node.items() if key != "required" or isinstance(inner, dict)}
+            if isinstance(named := node.get("patternProperties"), dict):  # null removes what is inherited
+                node["patternProperties"] = {key: {"anyOf": [inner, {"type": "null"}]} for key, inner in named.items()}
+            return node
         return [optional(inner) for inner in node] if isinstance(node, list) else node
 
     result = optional(Study.model_json_schema())
