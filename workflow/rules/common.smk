@@ -1,3 +1,4 @@
+import functools
 from pathlib import Path
 
 from genview import provenance
@@ -94,6 +95,13 @@ def view_scores(wildcards):
     return f"{RESULTS}/foreground/{STUDY.foreground.encoder}/scores/{wildcards.shard}.parquet"
 
 
+@functools.cache
+def shipped_weights(model):
+    """Digest of a shipped model's weights, so that new ones re-run what they make; others are pinned by sha256."""
+    folder = provenance.PACKAGE / "models" / model
+    return provenance.combined_file_digest(sorted(folder.rglob("*.safetensors")))
+
+
 def view_settings(wildcards):
     """Parameters of a view set; what chance draws from counts only where chance draws."""
     view = STUDY.views[wildcards.view]
@@ -102,7 +110,12 @@ def view_settings(wildcards):
         by_chance["levels"] = STUDY.noise_level.levels
     if view.guidance_scale == "random":
         by_chance["scales"] = sorted(set(STUDY.guidance.scales))
-    return settings(view=view, seed=STUDY.seed, study=STUDY.study, **by_chance)
+    # The small text-to-image model is made of the same weights.
+    small = view.model is None or view.model.startswith("small/")
+    weights = {"weights": shipped_weights("small/unclip")} if small else {}
+    return settings(
+        view=view, seed=STUDY.seed, study=STUDY.study, **by_chance, **weights
+    )
 
 
 def audit_settings():
