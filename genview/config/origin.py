@@ -71,20 +71,24 @@ def schema() -> dict[str, Any]:
     the whole is complete.
     """
 
+    def removable(node: dict[str, Any]) -> dict[str, Any]:
+        """Null removes a mapping that is inherited."""
+        is_mapping = "$ref" in node or node.get("type") == "object"
+        return {"anyOf": [node, {"type": "null"}]} if is_mapping else node
+
     def optional(node: Any) -> Any:
         if isinstance(node, dict):
             node = {key: optional(inner) for key, inner in node.items() if key != "required" or isinstance(inner, dict)}
-            if isinstance(named := node.get("patternProperties"), dict):  # null removes what is inherited
-                node["patternProperties"] = {key: {"anyOf": [inner, {"type": "null"}]} for key, inner in named.items()}
+            for where in ("properties", "patternProperties"):
+                if isinstance(node.get(where), dict):
+                    node[where] = {key: removable(inner) for key, inner in node[where].items()}
             return node
         return [optional(inner) for inner in node] if isinstance(node, list) else node
 
     result = optional(Study.model_json_schema())
     text = {"type": "string", "description": "Another configuration file, whose values hold unless stated here."}
-    training = {**result["properties"]["training"], "$ref": "#/$defs/Run"}
-    del training["additionalProperties"], training["type"]
     result["properties"] = merged(result["properties"], {"extends": text})
-    result["properties"]["training"] = training
+    result["properties"]["training"] = removable({"$ref": "#/$defs/Run"})
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **result}
 
 
