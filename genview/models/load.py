@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import json
-import os
 import shutil
 import tempfile
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -21,7 +22,7 @@ NAMES = tuple(PREFIX + part for part in ("clip", "unclip", "text2image", "judge"
 
 
 def small_directory(name: str) -> Path:
-    """Directory of a model of the small family; `small/text2image` is written to the user's cache at first use.
+    """Directory of a model of the small family; `small/text2image` is made of `small/unclip`.
 
     Raises:
         GenviewError: no such model, or its files are not installed.
@@ -73,30 +74,15 @@ def text_to_image_unet(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return text
 
 
+@lru_cache(maxsize=1)
 def text_to_image_directory(unclip: Path) -> Path:
-    """A StableDiffusionPipeline directory made from the StableUnCLIPImg2ImgPipeline directory, once per version."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genview"
-    folder = cache / f"small-text2image-{sha256(unclip)[:16]}"
-    if folder.is_dir():
-        return folder
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        # A name of its own: several jobs may ask for the first time at once.
-        partial = Path(tempfile.mkdtemp(prefix="small-text2image-", dir=cache))
-    except OSError as error:
-        raise GenviewError(
-            f"{cache}: cannot be written ({error.strerror}); small/text2image is kept there. Set XDG_CACHE_HOME to a "
-            "folder that can be written."
-        ) from error
-    try:
-        _write_text_to_image(unclip, partial)
-        partial.chmod(0o755)
-        partial.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    """A StableDiffusionPipeline directory made from the StableUnCLIPImg2ImgPipeline directory.
+
+    It is a temporary folder of this process, removed at its end: making it takes a tenth of a second.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="genview-text2image-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _write_text_to_image(unclip, folder)
     return folder
 
 
