@@ -98,7 +98,7 @@ class Workspace:
                 path.touch()
             else:
                 path.mkdir(exist_ok=True)
-        self.snakemake("--touch")
+        self.snakemake("--touch", "--forceall")
 
 
 TARGETS = {"all"}
