@@ -74,7 +74,8 @@ def card(name: str, training: dict, figures: dict) -> str:
     rows = [(group, label, figure) for group in groups for label, figure in figures.get(group, {}).items()]
     if rows:
         lines += [
-            f"On {figures['scenes']:,} unseen scenes, by `python benchmarks/small_models.py`.",
+            f"On {figures['scenes']:,} unseen scenes, by `python benchmarks/small_models.py` "
+            f"({', '.join(f'{name} {value:g}' for name, value in figures['sampling'].items())}).",
             "",
             "| | figure | value | standard error | wanted |",
             "|---|---|---|---|---|",

@@ -106,7 +106,11 @@ def image_variations(
         normaliser.mean.copy_(vectors.mean(0, keepdim=True))
         normaliser.std.copy_(vectors.std(0, keepdim=True))
     sampling = DPMSolverMultistepScheduler(
-        **NOISE, prediction_type="v_prediction", algorithm_type="dpmsolver++", timestep_spacing="trailing"
+        **NOISE,
+        prediction_type="v_prediction",
+        algorithm_type="dpmsolver++",
+        timestep_spacing="trailing",
+        steps_offset=1,
     )
     # Schedulers that a user may change to clip to -1..1 unless told not to; latents reach further than pixels.
     sampling.register_to_config(clip_sample=False, set_alpha_to_one=True)
