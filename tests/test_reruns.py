@@ -46,12 +46,13 @@ def edited(finished):
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+ONE_SET = {"generate_views": 2, "view_quality": 1, "train": 1, **ONE_RUN, "report": 1}
 SETTINGS = [
     ("  probe:\n    datasets", "  probe:\n    iterations: 77\n    datasets", {"probe": 6, "report": 1}),
-    ("    mode: img\n    steps: 10", "    mode: img\n    steps: 9", {"generate_views": 2, "view_quality": 1, "train": 1, **ONE_RUN, "report": 1}),
+    ("    mode: img\n    steps: 10", "    mode: img\n    steps: 9", ONE_SET),
     ("      switch_epoch: 6", "      switch_epoch: 5", {"train": 1, **ONE_RUN, "report": 1}),
     ("views:\n  img:", "audit: {images: 50}\nviews:\n  img:", {"view_quality": 3, "report": 1}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("old", "new", "expected"), SETTINGS, ids=["probe", "one view set", "one run", "audit"])

@@ -3,7 +3,6 @@
 One private cluster of two emulated nodes serves all tests of this file.
 """
 
-
 import private_slurm
 import pytest
 from workspace import SNAKEMAKE, Workspace

@@ -180,10 +180,8 @@ def test_two_processes_under_torchrun_equal_one_with_the_same_global_batch(tmp_p
         assert row.keys() == other.keys()
         for name in row:
             assert row[name] == pytest.approx(other[name], rel=2e-4), (row["step"], name)
-    weights_one, weights_two = weights(one.model), weights(two.model)
-    for name, tensor in weights_one.items():
-        if tensor.is_floating_point():
-            torch.testing.assert_close(weights_two[name], tensor, rtol=2e-3, atol=2e-4)
+    both = [torch.cat([t.flatten() for _, t in sorted(weights(job.model).items())]) for job in (one, two)]
+    assert (both[0] - both[1]).norm() < 1e-3 * both[0].norm()
 
 
 def test_two_processes_stopped_and_resumed_end_as_undisturbed_ones(tmp_path):

@@ -82,10 +82,7 @@ class Attributes:
     @property
     def tilt_is_visible(self) -> bool:
         """Whether the tilt can be seen: a solid circle or ring looks the same at every angle."""
-        return (
-            CLASSES[self.class_index] not in ("circle", "ring")
-            or TEXTURES[self.texture_index] == "striped"
-        )
+        return CLASSES[self.class_index] not in ("circle", "ring") or TEXTURES[self.texture_index] == "striped"
 
 
 @dataclass(frozen=True)
@@ -103,14 +100,10 @@ class Scene(Attributes):
 def scene(index: int, *, seed: int = 0, size: int = 32) -> Scene:
     """Draw scene `index` of the collection `seed` at `size` x `size` pixels; the same arguments, the same bytes."""
     random = np.random.Generator(np.random.Philox(key=[seed, index]))
-    class_index, colour_index, background_index = (
-        int(i) for i in random.integers(0, 6, 3)
-    )
+    class_index, colour_index, background_index = (int(i) for i in random.integers(0, 6, 3))
     texture_index, pattern_index = (int(i) for i in random.integers(0, 2, 2))
     tilt_index = int(random.integers(0, 3))
-    tilt = np.deg2rad(
-        (0.0, -1.0, 1.0)[tilt_index] * random.uniform(11, 20) + random.uniform(-3, 3)
-    )
+    tilt = np.deg2rad((0.0, -1.0, 1.0)[tilt_index] * random.uniform(11, 20) + random.uniform(-3, 3))
     share = _draw_share(random)
     scale = size / _REFERENCE_SIZE
     radius, x, y = _place(random, class_index, share, tilt)
@@ -121,30 +114,16 @@ def scene(index: int, *, seed: int = 0, size: int = 32) -> Scene:
         u = columns - x * scale
         v = rows - y * scale
         u, v = u * cosine + v * sine, v * cosine - u * sine
-        mask = np.clip(
-            0.5 - _signed_distance(class_index, u, v, radius * scale, scale), 0, 1
-        )
+        mask = np.clip(0.5 - _signed_distance(class_index, u, v, radius * scale, scale), 0, 1)
         missing = share - float(mask.mean())
         if abs(missing) < 0.004:
             break
         radius = _step_radius(class_index, radius, missing)
 
-    colour = np.asarray(
-        tuple(COLOURS.values())[colour_index], np.float32
-    ) + random.uniform(-10, 10, 3)
-    background = np.asarray(
-        tuple(BACKGROUNDS.values())[background_index], np.float32
-    ) + random.uniform(-8, 8, 3)
-    light = (
-        _stripes(random, v, scale)
-        if TEXTURES[texture_index] == "striped"
-        else np.ones_like(mask)
-    )
-    shade = (
-        _gradient(random, columns, rows, size)
-        if PATTERNS[pattern_index] == "gradient"
-        else 0.0
-    )
+    colour = np.asarray(tuple(COLOURS.values())[colour_index], np.float32) + random.uniform(-10, 10, 3)
+    background = np.asarray(tuple(BACKGROUNDS.values())[background_index], np.float32) + random.uniform(-8, 8, 3)
+    light = _stripes(random, v, scale) if TEXTURES[texture_index] == "striped" else np.ones_like(mask)
+    shade = _gradient(random, columns, rows, size) if PATTERNS[pattern_index] == "gradient" else 0.0
     canvas = background + np.asarray(shade)[..., None]
     alpha = mask[..., None]
     image = canvas * (1 - alpha) + colour * light[..., None] * alpha
@@ -206,15 +185,9 @@ def draw_constraints(
     score_probabilities: Collection[float] = SCORE_PROBABILITIES,
 ) -> tuple[str, ...]:
     """Draw which constraints a caption names: first the guidance score, then a count of it, then the names."""
-    choices = [
-        name for name in CONSTRAINTS if name != "tilt" or attributes.tilt_is_visible
-    ]
+    choices = [name for name in CONSTRAINTS if name != "tilt" or attributes.tilt_is_visible]
     score = min(
-        int(
-            np.searchsorted(
-                np.cumsum(score_probabilities), random.random(), side="right"
-            )
-        ),
+        int(np.searchsorted(np.cumsum(score_probabilities), random.random(), side="right")),
         3,
     )
     counts = [count for count in SCORE_COUNTS[score] if count <= len(choices)]
@@ -245,37 +218,25 @@ def vocabulary() -> list[str]:
         *VERTICAL_PLACES,
         *PATTERNS,
     }
-    words |= set(
-        " ".join([*_HORIZONTAL_PHRASES.values(), *_VERTICAL_PHRASES.values()]).split()
-    )
+    words |= set(" ".join([*_HORIZONTAL_PHRASES.values(), *_VERTICAL_PHRASES.values()]).split())
     return sorted(words)
 
 
 def _draw_share(random: np.random.Generator) -> float:
     fifth = min(
-        int(
-            np.searchsorted(
-                np.cumsum(SHARE_PROBABILITIES), random.random(), side="right"
-            )
-        ),
+        int(np.searchsorted(np.cumsum(SHARE_PROBABILITIES), random.random(), side="right")),
         4,
     )
     low, high = SHARE_BOUNDS[fifth]
     return low + (high - low) * float(random.random()) ** SHARE_EXPONENTS[fifth]
 
 
-def _place(
-    random: np.random.Generator, class_index: int, share: float, tilt: float
-) -> tuple[float, float, float]:
+def _place(random: np.random.Generator, class_index: int, share: float, tilt: float) -> tuple[float, float, float]:
     """Radius and centre offset at the reference size: free while the object fits, else near the middle."""
     shares, radii = _share_table(class_index)
     radius = float(np.interp(share, shares, radii))
     half = _REFERENCE_SIZE / 2
-    reach = (
-        radius * (1 + 0.3 * abs(np.sin(tilt)))
-        if CLASSES[class_index] == "square"
-        else radius
-    )
+    reach = radius * (1 + 0.3 * abs(np.sin(tilt))) if CLASSES[class_index] == "square" else radius
     room = max(half - reach, 1.5)
     x, y = random.uniform(-room, room, 2)
     return radius, float(x), float(y)
@@ -294,14 +255,7 @@ def _share_table(class_index: int) -> tuple[np.ndarray, np.ndarray]:
     """Measured share of the centred upright object over its radius, both increasing."""
     columns, rows = _pixel_grid(_REFERENCE_SIZE)
     radii = np.geomspace(2.5, 60, 160)
-    shares = np.array(
-        [
-            np.clip(
-                0.5 - _signed_distance(class_index, columns, rows, r, 1.0), 0, 1
-            ).mean()
-            for r in radii
-        ]
-    )
+    shares = np.array([np.clip(0.5 - _signed_distance(class_index, columns, rows, r, 1.0), 0, 1).mean() for r in radii])
     rising = np.concatenate([[True], np.diff(np.maximum.accumulate(shares)) > 1e-6])
     return shares[rising], radii[rising]
 
@@ -313,9 +267,7 @@ def _pixel_grid(size: int) -> tuple[np.ndarray, np.ndarray]:
     return columns, rows
 
 
-def _signed_distance(
-    class_index: int, u: np.ndarray, v: np.ndarray, radius: float, scale: float
-) -> np.ndarray:
+def _signed_distance(class_index: int, u: np.ndarray, v: np.ndarray, radius: float, scale: float) -> np.ndarray:
     """Signed distance in pixels (negative inside) from the outline of a class in its own upright frame."""
     match CLASSES[class_index]:
         case "circle":
@@ -327,16 +279,12 @@ def _signed_distance(
         case "cross":
             a, b = np.abs(u), np.abs(v)
             arm = 0.36 * radius
-            return np.minimum(
-                np.maximum(a - radius, b - arm), np.maximum(b - radius, a - arm)
-            )
+            return np.minimum(np.maximum(a - radius, b - arm), np.maximum(b - radius, a - arm))
         case "ring":
             distance = np.hypot(u, v)
             # A hole that grew with the ring would cap the share, so it shrinks again once the rim leaves the frame.
             grown = 5.6 - 2.2 * min(max((radius / scale - 14) / 8, 0), 1)
-            return np.maximum(
-                distance - radius, min(0.46 * radius, grown * scale) - distance
-            )
+            return np.maximum(distance - radius, min(0.46 * radius, grown * scale) - distance)
         case "star":
             sector = np.pi / 5
             angle = np.abs((np.arctan2(u, -v) + sector) % (2 * sector) - sector)
@@ -344,10 +292,7 @@ def _signed_distance(
             inner = 0.48
             edge_x, edge_y = inner * np.cos(sector) - 1, inner * np.sin(sector)
             length = np.hypot(edge_x, edge_y)
-            return (
-                distance * (np.cos(angle) * edge_y - np.sin(angle) * edge_x)
-                - radius * edge_y
-            ) / length
+            return (distance * (np.cos(angle) * edge_y - np.sin(angle) * edge_x) - radius * edge_y) / length
     raise AssertionError(class_index)
 
 
@@ -358,9 +303,7 @@ def _stripes(random: np.random.Generator, v: np.ndarray, scale: float) -> np.nda
     return 0.75 + 0.25 * np.clip(2 * wave, -1, 1)
 
 
-def _gradient(
-    random: np.random.Generator, columns: np.ndarray, rows: np.ndarray, size: int
-) -> np.ndarray:
+def _gradient(random: np.random.Generator, columns: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:
     """Brightness added along a random direction, from dark to light, in 8-bit units."""
     angle = random.uniform(0, 2 * np.pi)
     return (columns * np.cos(angle) + rows * np.sin(angle)) * (100.0 / size)
