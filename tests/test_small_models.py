@@ -44,11 +44,6 @@ def unclip():
     return pipeline
 
 
-@pytest.fixture
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.mark.parametrize("name", ["clip", "unclip", "judge"])
 def test_each_shipped_model_has_a_card_with_a_licence_and_its_figures(name):
     text = (SMALL / name / "README.md").read_text()
@@ -136,7 +131,7 @@ def test_variations_keep_the_class_of_their_original(unclip, unseen):
     assert (seen["colour"] == unseen.column("colour_index")[:40]).float().mean() >= 0.85
 
 
-def test_text_pipeline_is_the_image_pipeline_without_an_image(unclip, own_cache):
+def test_text_pipeline_is_the_image_pipeline_without_an_image(unclip):
     folder = load.small_directory("small/text2image")
     assert load.small_directory("small/text2image") == folder
     pipeline = StableDiffusionPipeline.from_pretrained(
