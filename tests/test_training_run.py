@@ -56,11 +56,12 @@ def some_images():
     )
 
 
-def test_a_pooled_transformer_s_image_tower_loads_in_timm_too(tmp_path):
+@pytest.mark.parametrize("text", [False, True])
+def test_a_pooled_transformer_s_image_tower_loads_in_timm_too(tmp_path, text):
     path = tmp_path / "vit.json"
     configuration = {**GROUP_NORM, "vision_cfg": {"timm_model_name": "test_vit", "timm_pool": "avg", "image_size": 160}}
     path.write_text(json.dumps(configuration))
-    built = model.architecture(RunModel(architecture=str(path)), text=False)
+    built = model.architecture(RunModel(architecture=str(path)), text=text)
     tower = model.build(built, RunModel(), seed=1).eval()
     state = {name: tensor.detach() for name, tensor in tower.state_dict().items()}
     export._save_timm(state, built, tmp_path / "timm")

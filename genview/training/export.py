@@ -82,11 +82,11 @@ def _complete(model: nn.Module, architecture: Architecture) -> dict[str, Tensor]
 def _save_timm(state: dict[str, Tensor], architecture: Architecture, folder: Path) -> None:
     vision = architecture.model_cfg["vision_cfg"]
     pool = {"global_pool": vision["timm_pool"]} if vision.get("timm_pool") else {}
-    # open_clip sets the pooling of a transformer after it is built, which leaves its norm before the pooling.
-    if isinstance(timm.create_model(vision["timm_model_name"], num_classes=0), VisionTransformer):
-        pool["fc_norm"] = False
-    trunk = timm.create_model(vision["timm_model_name"], num_classes=0, **pool)
     prefix = "visual.trunk."
+    if isinstance(timm.create_model(vision["timm_model_name"], num_classes=0), VisionTransformer):
+        # With a projection open_clip sets the pooling after the norm was placed, without one before.
+        pool["fc_norm"] = f"{prefix}fc_norm.weight" in state
+    trunk = timm.create_model(vision["timm_model_name"], num_classes=0, **pool)
     trunk.load_state_dict({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
     size = architecture.image_size
     preprocess = architecture.preprocess_cfg
