@@ -1,9 +1,13 @@
 """Diffusion pipelines, loaded through diffusers, with what is known about them: weights, sizes, noise schedule."""
 
+import atexit
 import difflib
 import json
+import os
+import shutil
+import tempfile
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import diffusers
@@ -205,5 +209,16 @@ def _tune(pipeline: DiffusionPipeline, view: ViewSet, device: torch.device) -> N
     if view.attention_slicing:
         pipeline.enable_attention_slicing()
     if view.compile:
+        _compile_privately()
         pipeline.unet.compile(dynamic=False)
         pipeline.vae.decoder.compile(dynamic=False)
+
+
+@cache
+def _compile_privately() -> None:
+    """Give this process a cache of compiled code of its own: a job killed while compiling leaves files cut short in
+    the shared one, at which every later job would fail.
+    """
+    folder = tempfile.mkdtemp(prefix="genview-compiled-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # torch itself sets the shared one when it is imported
