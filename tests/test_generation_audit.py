@@ -171,3 +171,10 @@ def test_no_view_at_all_is_an_empty_report(study, tmp_path):
         (tmp_path / "empty" / name).symlink_to(study / name)
     report = run(tmp_path / "empty", tmp_path)
     assert report["results"] == [] and report["missing"] == 24
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 48, 500, 1000])
+def test_a_share_lies_within_its_interval_also_when_everything_or_nothing_was_kept(count):
+    for kept in (0.0, 1.0):
+        row = measures.share_row("class_kept", [kept] * count)
+        assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1

@@ -85,8 +85,9 @@ def share_row(metric: str, kept: np.ndarray | Sequence[float], **group: Any) -> 
     return {
         "metric": metric,
         "value": share,
-        "low": max(0.0, centre - half),
-        "high": min(1.0, centre + half),
+        # The interval holds the share itself; at 0 and 1 rounding would put it a hair outside.
+        "low": max(0.0, min(share, centre - half)),
+        "high": min(1.0, max(share, centre + half)),
         "standard_error": math.sqrt(share * (1 - share) / count),
         "count": count,
         **group,
