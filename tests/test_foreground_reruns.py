@@ -13,11 +13,11 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     work = Workspace(tmp_path_factory.mktemp("reruns"))
-    for name in work.outputs("--", CONDITIONS):
+    for name in work.outputs(CONDITIONS):
         (work.root / name).parent.mkdir(parents=True, exist_ok=True)
         (work.root / name).touch()
-    work.snakemake("--touch", "--", CONDITIONS)
-    assert work.planned("--", CONDITIONS) == {}
+    work.snakemake("--touch", CONDITIONS)
+    assert work.planned(CONDITIONS) == {}
     return work
 
 
@@ -26,7 +26,7 @@ def _changed(work, old, new):
     before = (work.root / "config/config.yaml").read_text()
     work.append("config/config.yaml", new) if old is None else work.edit("config/config.yaml", old, new)
     try:
-        return set(work.planned("--", CONDITIONS))
+        return set(work.planned(CONDITIONS))
     finally:
         (work.root / "config/config.yaml").write_text(before)
 

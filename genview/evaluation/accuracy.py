@@ -55,7 +55,8 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     z = NormalDist().inv_cdf((1 + LEVEL) / 2)
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+    # The interval holds the share itself; at 0 and 1 rounding would put it a hair outside.
+    return float(max(0.0, min(share, centre - half))), float(min(1.0, max(share, centre + half)))
 
 
 def results(scores: np.ndarray, labels: np.ndarray, *, bootstraps: int, seed: int) -> list[dict[str, Any]]:
