@@ -3,6 +3,9 @@
 One private cluster of two emulated nodes serves all tests of this file.
 """
 
+import json
+import re
+
 import private_slurm
 import pytest
 from workspace import SNAKEMAKE, Workspace
@@ -32,8 +35,17 @@ def submit(work: Workspace, *arguments: str, check: bool = True, timeout: int = 
     return work.snakemake("--profile", "slurm", *arguments, check=check, timeout=timeout)
 
 
-def test_the_study_runs_through_the_profile(workspace):
-    submit(workspace, "--configfile", "config/smoke.yaml", timeout=1200)
-    report = workspace.root / "results/smoke/report.html"
-    assert report.stat().st_size > 10_000
-    assert workspace.planned("--configfile", "config/smoke.yaml") == {}, "a second run would do something"
+ARTIFACT = "results/smoke/probes/originals/digits.json"
+
+
+def test_a_probe_and_all_it_needs_run_as_jobs_of_the_cluster(workspace, cluster):
+    done = submit(workspace, ARTIFACT, "--configfile", "config/smoke.yaml")
+    assert len(re.findall(r"has been submitted with SLURM jobid", done.stderr)) >= 3
+    assert json.loads((workspace.root / ARTIFACT).read_text())["results"]
+    assert workspace.planned(ARTIFACT, "--configfile", "config/smoke.yaml") == {}, "a second run would do something"
+    assert cluster.jobs() == [], "jobs were left on the cluster"
+
+
+def test_a_request_for_gpus_reaches_the_job(cluster):
+    seen = cluster.run("srun", "--nodes=1", "--gpus=2", "bash", "-c", "echo $CUDA_VISIBLE_DEVICES")
+    assert seen.split() == ["0,1"]
