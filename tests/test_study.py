@@ -81,8 +81,9 @@ def test_a_wrong_setting_is_named_before_anything_runs(tmp_path):
     work = Workspace(tmp_path / "wrong")
     work.edit("config/smoke.yaml", "  count: 48", "  cuont: 48")
     done = work.snakemake("-n", *SMOKE, check=False)
-    assert done.returncode and "dataset.cuont" in done.stderr and "did you mean 'count'" in done.stderr
-    assert "Traceback" not in done.stderr
+    said = done.stdout + done.stderr
+    assert done.returncode and "dataset.cuont" in said and "did you mean 'count'" in said
+    assert "Traceback" not in said
 
 
 def test_killed_at_random_moments_the_same_command_ends_in_the_same_artifacts(study, tmp_path):
