@@ -56,16 +56,16 @@ def run(
         GenviewError: no tokens, tokens that are not finite, or a published component of another size.
     """
     with safe_open(images, "numpy") as file:
-        stamp = file.metadata()
+        stamp = json.loads(file.metadata()["genview"])
     given = pca.read_vector(vector) if vector else None
     fitted = pca.fit(read_tokens(tokens), given)
     if fitted.explained_variance_ratio == 0:
         raise GenviewError("all tokens of the sample are equal; is the encoder right, are the images?")
     scores = np.concatenate([project(batch, fitted.component) for batch in read_tokens(tokens)])
     details = {
-        "encoder": json.loads(stamp["encoder"]),
+        "encoder": stamp["encoder"],
         "encoder_digest": stamp["digest"],
-        "grid": json.loads(stamp["grid"]),
+        "grid": stamp["grid"],
         "images": len(scores),
         "vector": {"name": Path(vector).name, "sha256": provenance.file_sha256(vector)} if vector else None,
     }

@@ -186,11 +186,13 @@ def orient(scores: np.ndarray, grid: tuple[int, int]) -> Orientation:
     return Orientation(sign, float(outside.mean()), float(inside.mean()), margin, agreeing, weak)
 
 
-def write_tensors(tensors: dict[str, np.ndarray], path: str | Path, metadata: dict[str, str] | None = None) -> None:
-    """Write arrays as safetensors, complete or not at all.
+def write_tensors(tensors: dict[str, np.ndarray], path: str | Path, details: dict[str, Any] | None = None) -> None:
+    """Write arrays as safetensors, complete or not at all; ``details``, JSON values, as metadata under one key.
 
-    safetensors takes an array's memory as it lies, so that a transposed view would be saved scrambled.
+    safetensors takes an array's memory as it lies, so that a transposed view would be saved scrambled; and it writes
+    several metadata keys in any order, so that equal files would differ in their bytes.
     """
+    metadata = None if details is None else {"genview": json.dumps(details, sort_keys=True)}
     ordered = {name: np.asarray(values, order="C") for name, values in tensors.items()}
     atomic.write_bytes(path, to_bytes(ordered, metadata))
 
@@ -206,7 +208,7 @@ def save(pca: PCA, path: str | Path) -> None:
     }
     if pca.threshold is not None:
         tensors["threshold"] = np.array(pca.threshold, np.float64)
-    write_tensors(tensors, path, {"genview": json.dumps(pca.details, sort_keys=True)})
+    write_tensors(tensors, path, pca.details)
 
 
 def load(path: str | Path) -> PCA:

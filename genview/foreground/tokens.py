@@ -1,7 +1,6 @@
 """Patch tokens of a seeded sample of images, in half precision: what the principal component is fitted on."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,8 +87,8 @@ def run(
                 selected = table.take(pa.array(part))
                 _write(partial, shape, _encode(selected, reader, encoder, config, workers, shown, bar))
     seen = np.concatenate(shown) if shown else np.zeros((0, 1, 1, 3), np.uint8)
-    metadata = {"grid": json.dumps(encoder.grid), "encoder": json.dumps(encoder.record), "digest": encoder.digest}
-    pca.write_tensors({"rows": rows, "images": seen}, images, metadata)
+    details = {"grid": encoder.grid, "encoder": encoder.record, "digest": encoder.digest}
+    pca.write_tensors({"rows": rows, "images": seen}, images, details)
     logger.info("%d images, %d tokens of %d dimensions each", len(rows), encoder.num_tokens, encoder.token_dim)
 
 

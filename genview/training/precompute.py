@@ -4,6 +4,7 @@ An original's tokens enter the image-text weights only through its background fe
 image instead of 100 KB for convnext_base_w.
 """
 
+import json
 from pathlib import Path
 
 import torch
@@ -77,4 +78,5 @@ def run(
     tensors = {"background": torch.cat(backgrounds).half(), "caption": captions.half()}
     metadata = {**stamp, "keys": provenance.digest(rows["key"].to_pylist()), "encoder": loaded.digest}
     with atomic.writing(output) as partial:
-        save_file(tensors, partial, metadata=metadata)
+        # One key: several would be written in any order, and equal files would differ in their bytes.
+        save_file(tensors, partial, metadata={"genview": json.dumps(metadata, sort_keys=True)})

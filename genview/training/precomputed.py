@@ -1,5 +1,6 @@
 """What the quality weights need of an original and its caption, read row by row from memory-mapped files."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +35,8 @@ class PrecomputedQuality:
         for path in self.paths:
             try:
                 with safe_open(path, "pt") as file:
-                    metadata, count = file.metadata(), file.get_slice("background").get_shape()[0]
+                    metadata = json.loads(file.metadata()["genview"])
+                    count = file.get_slice("background").get_shape()[0]
             except (OSError, RuntimeError, ValueError) as error:
                 raise GenviewError(f"{path}: cannot be read: {error}; make it again") from error
             start = self._starts[-1]
