@@ -27,5 +27,8 @@ rule all:
         f"{RESULTS}/report.html",
 
 
+check_targets(workflow.rules)
+
+
 onstart:
     check_before_start(workflow.dag)

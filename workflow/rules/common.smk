@@ -1,9 +1,15 @@
 import functools
+import os
+import sys
 from pathlib import Path
 
-from genview import provenance
+from snakemake.cli import get_argument_parser
+from snakemake.io import strip_wildcard_constraints
+
+from genview import provenance, targets
 from genview.config import load as configuration
 from genview.errors import GenviewError
+from genview.evaluation import catalogue
 
 try:
     STUDY = configuration.parse(config)
@@ -65,6 +71,51 @@ def check_before_start(dag):
         preflight.require(STUDY, stages)
     except GenviewError as error:
         raise WorkflowError(str(error)) from None
+
+
+def check_targets(rules):
+    """Stop if the command line asks for a path or a stage that the study does not have, and say what there is.
+
+    Snakemake itself would say that no rule makes the file. What was asked for is not yet known to the workflow when
+    the rules are read, so it is taken from the command line, with Snakemake's own parser.
+    """
+    if (
+        Path(sys.argv[0]).name != "snakemake"
+        and Path(sys.argv[0]).parent.name != "snakemake"
+    ):
+        return
+    asked = get_argument_parser().parse_known_args(sys.argv[1:])[0].targets
+    asked = [target for target in asked if not Path(target).exists()]
+    if not asked:
+        return
+    names = {
+        name
+        for block in ("probe", "zeroshot", "retrieval")
+        for name in getattr(STUDY.evaluation, block).datasets
+    }
+    values = {
+        "study": [STUDY.study],
+        "encoder": STUDY.encoders,
+        "view": STUDY.views,
+        "run": STUDY.runs,
+        "shard": SHARDS,
+        "dataset": sorted({*catalogue.ENTRIES, *STUDY.evaluation.datasets, *names}),
+        "part": ["judge", "clip", "autoencoder", "unet"],
+    }
+    stages = [rule.name for rule in rules if not rule.has_wildcards()]
+    in_study = f"{STUDY.results}/{{study}}/"
+    files = [
+        strip_wildcard_constraints(file).replace(f"{RESULTS}/", in_study, 1)
+        for rule in rules
+        for file in rule.output
+    ]
+    wrong = [
+        why
+        for target in asked
+        if (why := targets.explain(os.path.normpath(target), [*stages, *files], values))
+    ]
+    if wrong:
+        raise WorkflowError("\n".join(wrong))
 
 
 def encoder_settings(wildcards):
