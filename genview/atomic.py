@@ -34,20 +34,38 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+_REASONS = {
+    errno.ENOSPC: "the disk is full; make space and run the same command again",
+    errno.EDQUOT: "the disk quota is used up; make space and run the same command again",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+}
+
+
+def refusal(error: BaseException | None) -> str | None:
+    """Why the operating system refused to write, and the remedy; None if that is not what went wrong.
+
+    Libraries written in other languages (safetensors, Arrow) raise errors of their own, which quote the system's.
+    """
+    while error is not None:
+        for number, reason in _REASONS.items():
+            quoted = number != errno.EACCES and os.strerror(number) in str(error)
+            if quoted or (isinstance(error, OSError) and error.errno == number):
+                return reason
+        error = error.__cause__ or error.__context__
+    return None
+
+
 @contextlib.contextmanager
 def _explained(target: Path) -> Iterator[None]:
     """Turn the operating system's refusal to write into a message that names the file and the remedy."""
     try:
         yield
-    except OSError as error:
-        reasons = {
-            errno.ENOSPC: "the disk is full; make space and run the same command again",
-            errno.EDQUOT: "the disk quota is used up; make space and run the same command again",
-            errno.EROFS: "the file system is read-only",
-            errno.EACCES: "permission denied",
-        }
-        if error.errno in reasons:
-            raise GenviewError(f"{target}: cannot be written: {reasons[error.errno]}") from error
+    except GenviewError:
+        raise
+    except Exception as error:
+        if reason := refusal(error):
+            raise GenviewError(f"{target}: cannot be written: {reason}") from error
         raise
 
 

@@ -5,9 +5,9 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from genview import progress, provenance
+from genview import atomic, progress, provenance
 from genview.errors import GenviewError
 
 
@@ -35,19 +35,38 @@ def running(log: str | Path | None = None) -> Iterator[None]:
     The terminal stays with the workflow, which prints the log of a job that failed. A user's error ends the stage with
     its message alone.
     """
+    terminal = sys.stderr
     with contextlib.ExitStack() as stack:
         if log:
             Path(log).parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(open(log, "w", buffering=1, encoding="utf-8"))
+            file = open(log, "w", buffering=1, encoding="utf-8")  # noqa: SIM115 - closed by _close
+            stack.callback(_close, file)
             stack.callback(progress.configure_logging)  # what is said after the stage goes to standard error again
             stack.enter_context(contextlib.redirect_stderr(file))
         progress.configure_logging()
         logging.captureWarnings(True)
         try:
             yield
-        except GenviewError as error:
-            logging.getLogger("genview").error("%s", error)
+        except Exception as error:
+            _report(error, terminal if log else None)
             sys.exit(1)
-        except Exception:
-            logging.getLogger("genview").exception("the stage failed")
-            sys.exit(1)
+
+
+def _report(error: Exception, terminal: TextIO | None) -> None:
+    logger = logging.getLogger("genview")
+    reason = atomic.refusal(error)
+    if isinstance(error, GenviewError):
+        message = str(error)
+    elif reason:
+        message = f"{getattr(error, 'filename', None) or 'a file of the study'}: {reason}"
+    else:
+        logger.exception("the stage failed")
+        return
+    logger.error("%s", message)
+    if reason and terminal:  # a full disk has no room for the log either
+        print(f"genview: {message}", file=terminal, flush=True)
+
+
+def _close(file: TextIO) -> None:
+    with contextlib.suppress(OSError):  # what a full disk did not take is written again, and refused again
+        file.close()
