@@ -1,6 +1,9 @@
 """What would stop a study after hours must be said in the first second, all of it at once."""
 
+import hashlib
+import json
 import shutil
+import socket
 import subprocess
 import sys
 from collections import namedtuple
@@ -93,11 +96,37 @@ def test_a_batch_larger_than_the_dataset_is_refused():
 
 def test_a_full_disk_is_foreseen(monkeypatch, tmp_path):
     usage = namedtuple("usage", "total used free")
-    values = {"results": str(tmp_path), "dataset": {"count": 1000}}
+    values = {"results": str(tmp_path), "dataset": {"count": 1000}, "views": {"img": {"mode": "img"}}}
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 0, 10**6))
-    assert any("are needed" in text for text in texts(values))
+    (said,) = (text for text in texts(values) if "are needed" in text)
+    assert said.startswith(str(tmp_path)) and "foreground" in said
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, 10**9))
     assert not any("are needed" in text for text in texts(values))
+
+
+def test_the_estimate_of_a_real_study_counts_views_sample_and_checkpoints(monkeypatch, tmp_path):
+    usage = namedtuple("usage", "total used free")
+    table = tmp_path / "photos.csv"
+    table.write_text("image,prompt\n" + "a.jpg,a\n" * 200_000)
+    values = {
+        "results": str(tmp_path),
+        "dataset": {"source": "table", "path": str(table)},
+        "encoders": {"small": {"model": "someone/nothing"}},
+        "views": {"img": {"mode": "img", "save_size": 256}},
+        "runs": {"a": {"model": {"architecture": "base"}, "data": {"views": {"img": 1.0}}}},
+    }
+    stage_of = {}
+    for free in (5e9, 12e9, 18e9, 30e9):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage(free, 0, free))
+        found = preflight.problems(load.parse(values))
+        stage_of[free] = [problem.stage for problem in found if "are needed" in problem.text]
+    assert stage_of == {5e9: ["foreground"], 12e9: ["generation"], 18e9: ["training"], 30e9: []}
+
+
+def test_results_that_cannot_be_written_concern_every_stage(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GenviewError, match=r"results: .*file is not a folder"):
+        preflight.require(load.parse({"results": str(tmp_path / "file")}), {"report"})
 
 
 def test_more_processes_than_gpus_are_refused_where_there_are_gpus(monkeypatch):
@@ -117,9 +146,81 @@ def test_a_model_in_the_hubs_cache_counts_as_present(tmp_path, monkeypatch):
     snapshot = tmp_path / "models--someone--model/snapshots/abc"
     snapshot.mkdir(parents=True)
     (snapshot / "open_clip_config.json").write_text("{}")
+    (snapshot / "open_clip_model.safetensors").write_bytes(b"weights")
     (tmp_path / "models--someone--model/refs").mkdir()
     (tmp_path / "models--someone--model/refs/main").write_text("abc")
     assert not any("someone" in text for text in texts(values))
+
+
+def encoder(**block) -> list[str]:
+    return texts({"encoders": {"small": block}}, "foreground")
+
+
+def test_names_of_architectures_and_weights_are_looked_up_in_the_library(tmp_path, monkeypatch):
+    """A study that would be queued for hours must not die of a mistyped tag; on a node without network the answer
+    comes at once.
+    """
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(socket.socket, "connect", None)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    (said,) = encoder(model="ViT-H14", pretrained="laion2b_s32b_b79k")
+    assert "encoders.small.model" in said and "did you mean 'ViT-H-14'" in said
+    (said,) = encoder(model="ViT-H-14", pretrained="laion2b_s32b_b97k")
+    assert "encoders.small.pretrained" in said and "did you mean 'laion2b_s32b_b79k'" in said
+    (said,) = encoder(model="ViT-H-14")
+    assert "missing: a tag (laion2b_s32b_b79k" in said
+    (said,) = encoder(model="ViT-H-14", pretrained="laion2b_s32b_b79k")
+    assert "not in the hub's cache" in said and "hf download laion/CLIP-ViT-H-14" in said
+    (said,) = encoder(library="timm", model="resnet_50", pretrained="a1_in1k")
+    assert "timm knows no 'resnet_50'; did you mean 'resnet50'" in said
+    assert encoder(model="ViT-H-14", pretrained="random") == []
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert encoder(model="ViT-H-14", pretrained=str(weights), sha256=digest) == []
+    (said,) = encoder(model="ViT-H-14", pretrained=str(weights), sha256="0" * 64)
+    assert str(weights) in said and digest in said
+
+
+def test_an_encoders_folder_must_hold_a_model_with_the_expected_digest(tmp_path):
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    assert "has no open_clip_config.json" in encoder(model=str(folder))[0]
+    (folder / "open_clip_config.json").write_text("{}")
+    assert "one weights file is needed" in encoder(model=str(folder))[0]
+    (folder / "open_clip_model.safetensors").write_bytes(b"weights")
+    assert encoder(model=str(folder)) == []
+    assert "sha256" in encoder(model=str(folder), sha256="0" * 64)[0]
+
+
+def test_a_pipelines_folder_must_be_complete_of_the_right_class_and_have_the_expected_digest(tmp_path):
+    folder = tmp_path / "pipeline"
+    (folder / "unet").mkdir(parents=True)
+
+    def said(mode: str = "txt", **block) -> list[str]:
+        return texts({"views": {"a": {"mode": mode, "model": str(folder), **block}}}, "generation")
+
+    assert "no readable model_index.json" in said()[0]
+    index = {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "A"], "vae": ["diffusers", "B"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    assert "mode 'img' needs a StableUnCLIPImg2ImgPipeline" in said("img")[0]
+    assert "not complete: vae is missing" in said()[0]
+    (folder / "vae").mkdir()
+    assert "unet holds no safetensors file" in said()[0]
+    (folder / "unet/diffusion_pytorch_model.fp16.safetensors").write_bytes(b"half")
+    digest = hashlib.sha256(b"half").hexdigest()
+    assert [text for text in said(variant="fp16", sha256=digest) if "captions" not in text] == []
+    assert any("sha256" in text and digest in text for text in said(variant="fp16", sha256="0" * 64))
+
+
+def test_names_of_datasets_and_architectures_are_answered_with_the_nearest(tmp_path):
+    asked = {"probe": {"datasets": ["cifar12"]}, "zeroshot": {"datasets": ["imagenetv3"]}}
+    block = {"root": str(tmp_path), **asked, "retrieval": {"datasets": ["flikr30k", "mscoco_captions"]}}
+    found = texts({"evaluation": block, "runs": {"a": {"model": {"architecture": "bass"}}}})
+    for key, near in (("probe", "cifar10"), ("zeroshot", "imagenetv2"), ("retrieval", "flickr30k"), ("runs.a", "base")):
+        assert any(key in text and f"did you mean '{near}'" in text for text in found), (key, found)
+    assert any(f"mscoco_captions is not at {tmp_path}/mscoco_captions" in text for text in found)
 
 
 @pytest.mark.slow

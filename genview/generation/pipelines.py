@@ -89,21 +89,13 @@ def directory(view: ViewSet) -> Path:
         ) from error
 
 
-def _weight_files(folder: Path, variant: str | None) -> list[Path]:
-    """The safetensors files of a component that diffusers would choose for this variant."""
-    files = sorted(folder.glob("*.safetensors"))
-    of_variant = [file for file in files if variant and f".{variant}" in file.name]
-    plain = [file for file in files if not any(f".{name}" in file.name for name in DTYPES)]
-    return of_variant or plain
-
-
 def digest(folder: Path, variant: str | None) -> str:
     """Digest of everything of a pipeline that images depend on: weights, configurations, tokenizer files."""
     components = sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "safety_checker")
     files = [folder / "model_index.json"]
     for component in components:
         texts = [path for path in component.iterdir() if path.suffix in (".json", ".txt") and "index" not in path.name]
-        files += sorted(texts) + _weight_files(component, variant)
+        files += sorted(texts) + models.weight_files(component, variant)
     return provenance.digest([(path.relative_to(folder).as_posix(), provenance.file_sha256(path)) for path in files])
 
 
@@ -127,7 +119,7 @@ def _check_class(folder: Path, mode: str) -> None:
 def _check_sha256(folder: Path, view: ViewSet) -> None:
     if not view.sha256:
         return
-    files = _weight_files(folder / "unet", view.variant)
+    files = models.weight_files(folder / "unet", view.variant)
     found = [provenance.file_sha256(file) for file in files]
     if found != [view.sha256]:
         names = ", ".join(f"{file.name}: {value}" for file, value in zip(files, found)) or "no file"

@@ -48,6 +48,14 @@ def resolve(model: str | Path) -> str | Path:
     return path if path.exists() else str(model)
 
 
+def weight_files(folder: Path, variant: str | None) -> list[Path]:
+    """The safetensors files of a pipeline's component that diffusers would choose for a variant such as ``fp16``."""
+    files = sorted(folder.glob("*.safetensors"))
+    of_variant = [file for file in files if variant and f".{variant}" in file.name]
+    plain = [file for file in files if not any(f".{name}" in file.name for name in ("fp32", "fp16", "bf16"))]
+    return of_variant or plain
+
+
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file, or of the names and contents of all files under a directory, in hexadecimal."""
     path = Path(path)
