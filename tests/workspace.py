@@ -16,6 +16,7 @@ COPIED = (
     "config",
     "envs",
     "genview",
+    "snakemake_logger_plugin_genview",
     "pyproject.toml",
     "requirements.lock",
 )
