@@ -5,7 +5,11 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: "config/config.yaml"
+# A study given by --configfile stands alone, or says which one it `extends`. Jobs of a cluster read no profile, so
+# what they read must not depend on one.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
