@@ -22,6 +22,9 @@ COSTS = f"{RESULTS}/costs"
 SHARDS = [f"{shard}-of-{STUDY.dataset.shards}" for shard in range(STUDY.dataset.shards)]
 
 
+include: "resources.smk"
+
+
 # What of the data set tells where the images are; its other settings have done their work at ingestion.
 IMAGES = STUDY.dataset.model_dump(mode="json", include={"source", "path", "image_root"})
 
@@ -62,12 +65,13 @@ def settings(**blocks):
 
 def check_before_start(dag):
     """Stop, before the first job, with a list of everything that would stop the stages that are to run."""
-    from genview import preflight
+    from genview import cluster, preflight
 
     if dag.workflow.touch:  # --touch runs nothing
         return
     stages = {Path(job.rule.snakefile).stem for job in dag.needrun_jobs()}
     try:
+        cluster.refuse_doubles(Path.cwd(), RESULTS)
         preflight.require(STUDY, stages)
     except GenviewError as error:
         raise WorkflowError(str(error)) from None

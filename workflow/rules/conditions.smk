@@ -28,12 +28,13 @@ rule conditions:
         f"{LOGS}/conditions/conditions.log",
     benchmark:
         f"{COSTS}/conditions/conditions.tsv"
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         settings=settings(
             noise_level_from=(

@@ -16,8 +16,8 @@ rule manifest:
         "../../envs/cpu.yaml"
     threads: STUDY.dataset.workers or 8
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         settings=settings(
             dataset=STUDY.dataset.model_dump(mode="json", exclude={"workers"}),
@@ -49,11 +49,12 @@ rule published_tables:
         f"{LOGS}/data/published_tables.log",
     benchmark:
         f"{COSTS}/data/published_tables.tsv"
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     script:
         "../scripts/published_tables.py"

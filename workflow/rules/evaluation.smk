@@ -18,8 +18,9 @@ rule probe_features:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=growing(16000),
+        runtime=growing(240),
+        gpu=evaluation_gpus,
     params:
         settings=feature_settings,
     script:
@@ -44,8 +45,9 @@ if EVALUATION.probe.protocol == "cached":
             "../../envs/evaluation.yaml"
         threads: 1
         resources:
-            mem_mb=16000,
-            runtime=120,
+            mem_mb=growing(16000),
+            runtime=growing(120),
+            gpu=evaluation_gpus,
         params:
             settings=settings(probe=PROBE, seed=STUDY.seed, study=STUDY.study),
         script:
@@ -71,8 +73,9 @@ else:
             "../../envs/evaluation.yaml"
         threads: 1
         resources:
-            mem_mb=32000,
+            mem_mb=growing(32000),
             runtime=2880,
+            gpu=evaluation_gpus,
         params:
             settings=published_settings,
         script:
@@ -96,8 +99,9 @@ rule score_zeroshot:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=16000,
-        runtime=120,
+        mem_mb=growing(16000),
+        runtime=growing(120),
+        gpu=evaluation_gpus,
     params:
         settings=zeroshot_settings,
     script:
@@ -121,8 +125,9 @@ rule score_retrieval:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=16000,
-        runtime=120,
+        mem_mb=growing(16000),
+        runtime=growing(120),
+        gpu=evaluation_gpus,
     params:
         settings=retrieval_settings,
     script:
@@ -152,8 +157,9 @@ rule find_duplicates:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=growing(16000),
+        runtime=growing(240),
+        gpu=gpus_for(STUDY.encoders[STUDY.foreground.encoder].model),
     params:
         settings=duplicates_settings,
     script:

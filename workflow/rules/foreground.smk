@@ -25,8 +25,9 @@ rule sample_features:
         "../../envs/gpu.yaml"
     threads: 2
     resources:
-        mem_mb=16000,
-        runtime=120,
+        mem_mb=growing(16000),
+        runtime=growing(120),
+        gpu=encoder_gpus,
     params:
         settings=sample_settings,
     script:
@@ -51,8 +52,8 @@ rule component:
         "../../envs/cpu.yaml"
     threads: 8
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         settings=component_settings,
     script:
@@ -84,12 +85,13 @@ rule orient_pca:
         f"{LOGS}/foreground/{{encoder}}/pca.log",
     benchmark:
         f"{COSTS}/foreground/{{encoder}}/pca.tsv"
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         settings=settings(pca=CHOICE, study=STUDY.study),
     script:
@@ -114,8 +116,9 @@ rule token_scores:
         "../../envs/gpu.yaml"
     threads: 2
     resources:
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=growing(16000),
+        runtime=growing(240),
+        gpu=encoder_gpus,
     params:
         settings=encoder_settings,
     script:
@@ -136,12 +139,13 @@ if STUDY.foreground.given:
             f"{LOGS}/foreground/foreground_ratio.log",
         benchmark:
             f"{COSTS}/foreground/foreground_ratio.tsv"
+        localrule: True
         conda:
             "../../envs/cpu.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime=30,
+            mem_mb=growing(4000),
+            runtime=growing(30),
         params:
             settings=settings(dataset=IMAGES, study=STUDY.study),
         script:
@@ -162,12 +166,13 @@ else:
             f"{LOGS}/foreground/foreground_ratio.log",
         benchmark:
             f"{COSTS}/foreground/foreground_ratio.tsv"
+        localrule: True
         conda:
             "../../envs/cpu.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime=30,
+            mem_mb=growing(4000),
+            runtime=growing(30),
         params:
             settings=settings(study=STUDY.study),
         script:
@@ -192,12 +197,13 @@ rule noise_level:
         f"{LOGS}/conditions/noise_level.log",
     benchmark:
         f"{COSTS}/conditions/noise_level.tsv"
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         settings=settings(
             noise_level=STUDY.noise_level,

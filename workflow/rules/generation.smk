@@ -19,8 +19,10 @@ rule generate_views:
         "../../envs/gpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=growing(4000),
         runtime=720,
+        gpu=view_gpus,
+        slurm_extra=WARNED,
     params:
         settings=view_settings,
     script:
@@ -48,8 +50,9 @@ rule view_quality:
         "../../envs/gpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
+        gpu=audit_gpus,
     params:
         settings=audit_settings(),
     script:

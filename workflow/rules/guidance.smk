@@ -40,8 +40,9 @@ rule guidance_score:
         "../../envs/gpu.yaml"
     threads: 1 if GUIDANCE_IS_LIGHT else 4
     resources:
-        mem_mb=2000 if GUIDANCE_IS_LIGHT else 32000,
+        mem_mb=growing(2000 if GUIDANCE_IS_LIGHT else 32000),
         runtime=720,
+        gpu=0 if GUIDANCE_IS_LIGHT else 1,
     params:
         settings=settings(
             guidance=STUDY.guidance.model_dump(mode="json", include=set(SCORING)),
@@ -66,12 +67,13 @@ rule guidance_scale:
         f"{LOGS}/conditions/guidance_scale.log",
     benchmark:
         f"{COSTS}/conditions/guidance_scale.tsv"
+    localrule: True
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         settings=settings(
             guidance=STUDY.guidance.model_dump(mode="json", include=set(SCALING)),

@@ -21,8 +21,8 @@ rule report:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         configuration=STUDY.model_dump(mode="json"),
         results=subpath(output.page, parent=True),

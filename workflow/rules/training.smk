@@ -19,8 +19,9 @@ rule quality_features:
         "../../envs/gpu.yaml"
     threads: 2
     resources:
-        mem_mb=16000,
-        runtime=120,
+        mem_mb=growing(16000),
+        runtime=growing(120),
+        gpu=encoder_gpus,
     params:
         settings=quality_settings,
     script:
@@ -50,11 +51,15 @@ rule train:
         "../../envs/gpu.yaml"
     threads: run_threads
     resources:
-        mem_mb=16000,
+        mem_mb=growing(16000),
         runtime=1440,
+        gpu=one_node_gpus,
+        gres=each_node_gpus,
         tasks=run_nodes,
         nodes=run_nodes,
         mpi=run_mpi,
+        tasks_per_gpu=0,
+        slurm_extra=WARNED,
     params:
         settings=run_settings,
     script:

@@ -1,0 +1,57 @@
+# What jobs ask of a cluster. On one machine only the number of threads counts.
+
+# A job that can save unfinished work is warned by SIGTERM, so many seconds before its time limit.
+WARNED = "--signal=TERM@300"
+
+
+def growing(amount):
+    """So much in the first attempt, twice as much in the second: a job that was short of it passes in a retry."""
+
+    def resource(wildcards, attempt):
+        return amount * attempt
+
+    return resource
+
+
+def gpus_for(*models):
+    """GPUs of a job that runs these models: one, or none where all are of the small family."""
+    small = all(model is None or model.startswith("small/") for model in models)
+    return 0 if small else 1
+
+
+def encoder_gpus(wildcards):
+    """GPUs of a job that runs the encoder that its path names."""
+    return gpus_for(STUDY.encoders[wildcards.encoder].model)
+
+
+def view_gpus(wildcards):
+    """GPUs of a job that generates views."""
+    return gpus_for(STUDY.views[wildcards.view].model)
+
+
+def audit_gpus(wildcards):
+    """GPUs of the audit, which runs its encoders one after the other."""
+    names = STUDY.audit.encoders or (STUDY.foreground.encoder,)
+    return gpus_for(*(STUDY.encoders[name].model for name in names))
+
+
+def run_gpus(wildcards):
+    """GPUs per node of a training run, one for each process; the tiny architecture needs none."""
+    run = STUDY.runs[wildcards.run]
+    return 0 if run.model.architecture == "tiny" else run.processes
+
+
+def one_node_gpus(wildcards):
+    """GPUs of a training run on one node."""
+    return run_gpus(wildcards) if run_nodes(wildcards) == 1 else 0
+
+
+def each_node_gpus(wildcards):
+    """The same on several nodes, where SLURM would be free to spread a mere number unevenly."""
+    each = run_gpus(wildcards) if run_nodes(wildcards) > 1 else 0
+    return f"gpu:{each}" if each else None
+
+
+def evaluation_gpus(wildcards):
+    """GPUs of a job that runs a trained encoder."""
+    return min(1, run_gpus(wildcards))
