@@ -2,7 +2,10 @@
 
 import argparse
 import logging
+import os
+import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,6 +18,13 @@ from genview.training.job import Job
 logger = logging.getLogger("genview")
 
 
+def place(environment: Mapping[str, str]) -> str:
+    """Which of the run's processes this is, on which host, and the GPUs it was given, for the log."""
+    rank, world = environment.get("RANK", "0"), environment.get("WORLD_SIZE", "1")
+    host = environment.get("SLURMD_NODENAME") or socket.gethostname()
+    return f"process {rank} of {world} on {host}, CUDA_VISIBLE_DEVICES={environment.get('CUDA_VISIBLE_DEVICES')}"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Train the run that a job file describes; the exit status is 75 after a checkpoint at the cluster's warning."""
     parser = argparse.ArgumentParser(prog="python -m genview.training", description=__doc__)
@@ -23,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     progress.configure_logging()
     try:
         job = Job.model_validate_json(Path(options.job).read_text(encoding="utf-8"))
+        logger.info("run %s: %s", job.name, place(os.environ))
         loop.train(job)
     except stopping.Stopped as stopped:
         logger.warning("%s", stopped)

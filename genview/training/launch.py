@@ -18,15 +18,19 @@ STOPPED = 75
 
 LAST_LINES = 30
 
+GRACE = ("--shutdown-timeout", "240")
+"""Seconds that torchrun leaves its workers to save a checkpoint; its own 30 are short of a large model's."""
+
 
 def command(job: Job, file: Path, launcher: Path, cores: int) -> list[str]:
     """The command line that starts all processes of a run."""
     module = ["-m", "genview.training", "--job", str(file)]
+    processes = ["--nproc-per-node", str(job.run.processes), *GRACE, *module]
     if job.run.nodes > 1:
-        return ["bash", str(launcher), str(job.run.nodes), str(job.run.processes), str(cores), *module]
+        nodes = str(job.run.nodes)
+        return ["bash", str(launcher), nodes, str(cores), sys.executable, "--nnodes", nodes, *processes]
     if job.run.processes > 1:
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        return [*torchrun, "--nproc-per-node", str(job.run.processes), *module]
+        return [sys.executable, "-m", "torch.distributed.run", "--standalone", *processes]
     return [sys.executable, *module]
 
 

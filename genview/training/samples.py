@@ -4,6 +4,7 @@ Index = (epoch, row). What an index gives depends on nothing else, so that a run
 and any number of loader processes reads the same data.
 """
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -189,6 +190,15 @@ class _Batches:
         return (last - first) * self._order.accumulate
 
 
+def _outlive_warnings(_worker: int) -> None:
+    """A cluster's warning reaches every process of a job; a loader's end would stop the run before it has saved.
+
+    Loader processes end with the process that started them, however that ends.
+    """
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def loader(
     samples: Samples, order: Order, *, rank: int, first_step: int, last_step: int, workers: int, pin: bool
 ) -> DataLoader:
@@ -200,4 +210,5 @@ def loader(
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_outlive_warnings,
     )

@@ -1,22 +1,21 @@
 #!/usr/bin/env bash
 # Start one torchrun per node of a SLURM allocation and wait for all of them.
-# usage: launch_training.sh NODES PROCESSES_PER_NODE CORES_PER_NODE ARGUMENTS_OF_PYTHON...
+# usage: launch_training.sh NODES CORES_PER_NODE PYTHON ARGUMENTS_OF_TORCHRUN...
 #
 # The rule asks for `mpi=srun`, so that this script runs once, outside of any job step, and starts the step itself:
 # wrapped in the executor's own srun a job of several nodes would run on the first one alone. The allocation's node
 # list is visible only inside a step, which is where the rendezvous host is looked up.
 set -euo pipefail
-nodes=$1 processes=$2 cores=$3
-shift 3
+nodes=$1 cores=$2
+shift 2
 
-export GENVIEW_PROCESSES=$processes GENVIEW_NODES=$nodes
 # Any free port would do, but all nodes must agree on it before they can talk: the job's number decides.
 export GENVIEW_PORT=$((20000 + ${SLURM_JOB_ID:-0} % 20000))
 
 start_node='
 head=${GENVIEW_RENDEZVOUS_HOST:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)}
-exec python -m torch.distributed.run --nnodes "$GENVIEW_NODES" --nproc-per-node "$GENVIEW_PROCESSES" \
-    --node-rank "$SLURM_NODEID" --master-addr "$head" --master-port "$GENVIEW_PORT" "$@"
+exec "$1" -m torch.distributed.run --node-rank "$SLURM_NODEID" \
+    --master-addr "$head" --master-port "$GENVIEW_PORT" "${@:2}"
 '
 srun --nodes "$nodes" --ntasks "$nodes" --ntasks-per-node 1 --cpus-per-task "$cores" \
     --cpu-bind=none --kill-on-bad-exit=1 \
