@@ -11,9 +11,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 SYSTEM_CONFIGURATION = Path("/etc/slurm/slurm.conf")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "mungekey")
@@ -32,6 +33,16 @@ def reason_to_skip() -> str | None:
     return None
 
 
+class Job(NamedTuple):
+    """One line of the queue; the workflow writes the rule and its wildcards into the comment."""
+
+    number: str
+    state: str
+    nodes: str
+    comment: str
+    folder: str
+
+
 @dataclass
 class Cluster:
     """A running private cluster."""
@@ -48,9 +59,23 @@ class Cluster:
         """The environment in which SLURM's commands find this cluster."""
         return {**os.environ, "SLURM_CONF": str(self.directory / "slurm.conf"), "PATH": SEARCH_PATH}
 
-    def jobs(self) -> list[str]:
-        """Names and states of all jobs that are pending or running."""
-        return self.run("squeue", "-h", "-o", "%i %T %j").splitlines()
+    def jobs(self, rule: str = "") -> list[Job]:
+        """All jobs that wait or run, or those of one rule of the workflow."""
+        rows = (line.split("|") for line in self.run("squeue", "-h", "-o", "%i|%T|%N|%k|%Z").splitlines())
+        return [Job(*row) for row in rows if f"{row[3]}_".startswith(f"rule_{rule}")]
+
+    def wait_for(self, what: Callable[[], Any], seconds: float = 120) -> Any:
+        """The first true value of a condition that is asked twice a second."""
+        deadline = time.monotonic() + seconds
+        while not (value := what()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(self.run("squeue", "-l", check=False))
+            time.sleep(0.5)
+        return value
+
+    def running(self, rule: str = "") -> Job:
+        """Wait until a job (of a rule) runs."""
+        return self.wait_for(lambda: next((job for job in self.jobs(rule) if job.state == "RUNNING"), None))
 
 
 def _free_port() -> int:
@@ -69,7 +94,7 @@ def _write_configuration(directory: Path, nodes: int, cpus: int, gpus: int, memo
         SlurmdUser=root
         AuthType=auth/munge
         CredType=cred/munge
-        AuthInfo=socket={directory}/run/munge.sock
+        AuthInfo=socket={directory}/run/munge.sock,cred_expire=10
         StateSaveLocation={directory}/state
         SlurmdSpoolDir={directory}/run/spool.%n
         SlurmctldPidFile={directory}/run/slurmctld.pid
