@@ -22,6 +22,9 @@ from workspace import SNAKEMAKE, Workspace
 NOT_COMPARED = ("/logs/", "/costs/", "/tensorboard/")
 NOT_COMPARED_ENDINGS = (".html", ".png", ".svg", ".log")
 
+WORKFLOW = ["workflow"]
+"""What runs where no job does."""
+
 
 def digests(results: Path) -> dict[str, str]:
     """SHA-256 of every artifact below a folder of results, by relative path."""
@@ -49,7 +52,7 @@ def running_rules(work: Workspace) -> list[str]:
                 scripts = [Path(word).stem for word in words if word.endswith(".py")]
                 modules = [words[place + 1] for place, word in enumerate(words) if word == "-m"]
                 names += [name.split(".", 1)[-1] for name in scripts + modules if name != "snakemake"]
-    return names or ["workflow"]
+    return sorted(set(names)) or WORKFLOW
 
 
 def kill_everything(work: Workspace, leader: int) -> None:
@@ -62,35 +65,78 @@ def kill_everything(work: Workspace, leader: int) -> None:
                 os.kill(int(directory.name), signal.SIGKILL)
 
 
-def run_with_kills(work: Workspace, arguments: list[str], kills: int, seed: int, longest: float = 25.0) -> Counter:
+def finished_jobs(work: Workspace) -> int:
+    """Jobs of the study that are done: each leaves a file of what it cost."""
+    return sum(1 for _ in work.root.glob("results/*/costs/**/*.tsv"))
+
+
+def unlock(work: Workspace, arguments: list[str], properly: bool) -> None:
+    """Remove the lock of a killed workflow as the README says; or, quicker, what that command removes."""
+    if properly:
+        work.snakemake("--unlock", *arguments)
+    else:
+        shutil.rmtree(work.root / ".snakemake/locks", ignore_errors=True)
+
+
+def wait_for_the_moment(work: Workspace, process: subprocess.Popen, jobs: int, chance: random.Random) -> bool:
+    """Sleep until so many jobs are done and one runs, and some moments more; False if the study ended by itself.
+
+    Now and then the moment is an early one, in which the workflow still reads what there is.
+    """
+    if chance.random() < 0.1:
+        time.sleep(chance.uniform(0.2, 2.0))
+        return process.poll() is None
+    while finished_jobs(work) < jobs or running_rules(work) == WORKFLOW:
+        time.sleep(0.2)
+        if process.poll() is not None:
+            return False
+    time.sleep(chance.uniform(0.0, 4.0))
+    return process.poll() is None
+
+
+def run_with_kills(
+    work: Workspace, arguments: list[str], kills: int, seed: int, jobs: int, in_one_study: int = 34
+) -> Counter:
     """Run a study to its end through ``kills`` kills; returns what was running when each kill fell.
 
-    Once the study is complete, it is started afresh from an empty folder until all kills have been spent.
+    The kills are spread evenly over the study's jobs, each at a random moment. A study takes no more than
+    ``in_one_study`` of them; then it is started afresh from an empty folder, until all have been spent.
+
+    Args:
+        work: where the study runs.
+        arguments: of snakemake.
+        kills: how many.
+        seed: of the moments.
+        jobs: how many jobs the study has.
+        in_one_study: kills at most in one pass through the study.
     """
     chance = random.Random(seed)
     tally: Counter = Counter(kills=0)
     while True:
-        # The lock of a killed workflow is removed as the README says; then the very same command.
-        work.snakemake("--unlock", *arguments, check=False)
-        process = subprocess.Popen(
-            [str(SNAKEMAKE), *arguments],
-            cwd=work.root,
-            env=work.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        last = tally["kills"] >= kills
-        try:
-            process.wait(timeout=1800 if last else chance.uniform(1.0, longest))
-        except subprocess.TimeoutExpired:
-            tally.update(set(running_rules(work)))
-            tally["kills"] += 1
-            kill_everything(work, process.pid)
-            process.wait()
-            continue
-        assert process.returncode == 0, "the study failed by itself"
-        if last:
+        wanted = min(in_one_study, kills - tally["kills"])
+        fallen = 0
+        while True:
+            process = subprocess.Popen(
+                [str(SNAKEMAKE), *arguments],
+                cwd=work.root,
+                env=work.environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            if fallen == wanted:
+                process.wait(timeout=1800)
+            elif wait_for_the_moment(work, process, jobs * fallen // wanted, chance):
+                tally.update(set(running_rules(work)))
+                tally["kills"] += 1
+                kill_everything(work, process.pid)
+                process.wait()
+                unlock(work, arguments, properly=fallen == 0)
+                fallen += 1
+                continue
+            assert process.returncode == 0, "the study failed by itself"
+            break
+        if tally["kills"] >= kills:
             return tally
         for name in ("results", ".snakemake"):
             shutil.rmtree(work.root / name)
@@ -106,16 +152,24 @@ def main() -> None:
     arguments = ["--configfile", options.configuration, "--cores", "2"]
     with tempfile.TemporaryDirectory() as directory:
         calm, killed = Workspace(Path(directory) / "calm"), Workspace(Path(directory) / "killed")
-        calm.snakemake(*arguments, timeout=3600)
         start = time.monotonic()
-        tally = run_with_kills(killed, arguments, options.kills, options.seed)
+        calm.snakemake(*arguments, timeout=3600)
+        print(
+            f"an undisturbed study: {finished_jobs(calm)} jobs, {(time.monotonic() - start) / 60:.1f} minutes",
+            flush=True,
+        )
+        start = time.monotonic()
+        tally = run_with_kills(killed, arguments, options.kills, options.seed, finished_jobs(calm))
         minutes = (time.monotonic() - start) / 60
         expected, found = digests(calm.root / "results"), digests(killed.root / "results")
         different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        print(f"{tally.pop('kills')} kills in {minutes:.1f} minutes; running when killed: {dict(tally)}")
-        print(f"{len(expected)} artifacts compared, {len(different)} differ: {different}")
-        print(f"left behind: {leftovers(killed.root / 'results')}")
-        raise SystemExit(bool(different or leftovers(killed.root / "results")))
+        left = leftovers(killed.root / "results")
+        print(f"{tally.pop('kills')} kills in {minutes:.1f} minutes; running when killed (often two at a time):")
+        for name, count in tally.most_common():
+            print(f"{count:6}  {name}")
+        print(f"{len(expected)} artifacts compared with an undisturbed study's, {len(different)} differ {different}")
+        print(f"left behind: {left or 'nothing'}")
+        raise SystemExit(bool(different or left))
 
 
 if __name__ == "__main__":
