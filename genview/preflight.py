@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,26 +61,29 @@ class Problem(NamedTuple):
     text: str
 
 
-def problems(study: Study) -> list[Problem]:
+def problems(study: Study, *, without: Collection[Callable] = ()) -> list[Problem]:
     """Everything that would stop the study, in the order of its stages."""
     found: list[Problem] = []
     for check in CHECKS:
-        found.extend(check(study))
+        if check not in without:
+            found.extend(check(study))
     return found
 
 
-def require(study: Study, stages: set[str] | None = None) -> None:
+def require(study: Study, stages: set[str] | None = None, *, elsewhere: bool = False) -> None:
     """Stop with one message that lists everything wrong.
 
     Args:
         study: the study.
         stages: the stages that are going to run; None: all.
+        elsewhere: jobs run on other machines, so that the GPUs of this one do not count.
 
     Raises:
         GenviewError: there is a problem in one of the stages.
     """
     wanted = None if stages is None else {*stages, EVERY_STAGE}
-    found = [problem for problem in problems(study) if wanted is None or problem.stage in wanted]
+    found = problems(study, without=(_processors,) if elsewhere else ())
+    found = [problem for problem in found if wanted is None or problem.stage in wanted]
     if found:
         lines = "\n".join(f"  - {problem.stage}: {problem.text}" for problem in found)
         raise GenviewError(f"the study {study.study!r} cannot run, {wording.plural(len(found), 'problem')}:\n{lines}")

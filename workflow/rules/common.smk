@@ -72,7 +72,7 @@ def check_before_start(dag):
     stages = {Path(job.rule.snakefile).stem for job in dag.needrun_jobs()}
     try:
         cluster.refuse_doubles(Path.cwd(), RESULTS)
-        preflight.require(STUDY, stages)
+        preflight.require(STUDY, stages, elsewhere=not dag.workflow.local_exec)
     except GenviewError as error:
         raise WorkflowError(str(error)) from None
 
