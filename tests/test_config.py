@@ -66,6 +66,27 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
         load.load(broken)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("foreground: {encoder: smal}", "foreground.encoder: no encoder 'smal'; there are small"),
+        ("views: {a: {mode: img, noise_level: 1000}}", "views.a.noise_level: should be 'table' or 'random', or:"),
+        ("views: {a: {mode: img, sha256: abc}}", "views.a.sha256: a SHA-256 has 64 hexadecimal digits"),
+        ("study: my study", "study: a name has letters, digits"),
+        ("dataset: folder", "dataset: a mapping of keys to values is wanted (got 'folder')"),
+        ("seed: 1\ndataset: {count: 2, count: 3}", "stated twice: dataset.count (line 2)"),
+        ("extends: [a, b]", "extends: the name of one configuration file is wanted"),
+    ],
+)
+def test_a_mistake_is_said_in_the_users_words_once(tmp_path, text, words):
+    file = tmp_path / "study.yaml"
+    file.write_text(text)
+    with pytest.raises(GenviewError) as error:
+        load.load(file)
+    assert words in str(error.value)
+    assert "2 problem" not in str(error.value) and "constrained" not in str(error.value)
+
+
 def test_files_that_extend_each_other_in_a_circle_are_refused(tmp_path):
     first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
     first.write_text(f"extends: {second}\n")

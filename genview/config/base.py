@@ -7,10 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field
 Share = Annotated[float, Field(ge=0, le=1)]
 """A share or probability, in [0, 1]."""
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
 """A name that becomes part of a path: letters, digits, ``_`` and ``-``."""
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 
 Level = Annotated[int, Field(ge=0, le=999)]
 """A noise level: an index into the image-noising schedule."""

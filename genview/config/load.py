@@ -1,14 +1,17 @@
 """From YAML to a study, with errors that name the key, the value, what is allowed and the nearest name."""
 
 import difflib
+import re
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from genview.config.base import NAME_PATTERN, SHA256_PATTERN
 from genview.config.study import Study, merged
 from genview.config.training import Run
 from genview.errors import GenviewError
@@ -40,19 +43,53 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     return list(block.model_fields)
 
 
-def _explain(error: dict[str, Any]) -> str:
-    location = tuple(part for part in error["loc"] if part != "[key]")
-    path = ".".join(str(part) for part in location) or "configuration"
+_WORDS = {
+    "dict_type": "a mapping of keys to values is wanted",
+    "model_type": "a mapping of keys to values is wanted",
+    "tuple_type": "a list of values is wanted",
+    "bool_parsing": "true or false is wanted",
+    "int_parsing": "a whole number is wanted",
+    "int_from_float": "a whole number is wanted",
+    "float_parsing": "a number is wanted",
+    "missing": "is missing",
+}
+_PATTERNS = {
+    NAME_PATTERN: "a name has letters, digits, _ and -, begins with a letter or digit, and becomes part of paths",
+    SHA256_PATTERN: "a SHA-256 has 64 hexadecimal digits in small letters",
+}
+# Where a value may be of several kinds, pydantic names the kind that it tried as if it were a key.
+_KIND = re.compile(r"^(literal\[.*|constrained-\w+|(int|float|str|bool|none)|tuple\[.*|list\[.*|\[key\])$")
+
+
+def _location(error: dict[str, Any]) -> tuple[int | str, ...]:
+    return tuple(part for part in error["loc"] if not _KIND.match(str(part)))
+
+
+def _reason(error: dict[str, Any]) -> str:
+    """What is wrong with a value, or with a name that is not known."""
+    location = _location(error)
     if error["type"] == "extra_forbidden":
         known = _known_keys(location)
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(known)}"
-        return f"{path}: unknown key{hint}"
-    message = error["msg"].removeprefix("Value error, ")
-    shown = error.get("input")
-    if isinstance(shown, (str, int, float, bool)) or shown is None:
-        return f"{path}: {message} (got {shown!r})"
-    return f"{path}: {message}"
+        return "unknown key" + (f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(known)}")
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = _WORDS.get(error["type"], message)
+    return _PATTERNS.get(error.get("ctx", {}).get("pattern"), message)
+
+
+def _explained(errors: list[dict[str, Any]]) -> Iterator[str]:
+    """One line for each key that is wrong; several reasons are the several kinds of value that it may have."""
+    reasons: dict[tuple[int | str, ...], list[dict[str, Any]]] = {}
+    for error in errors:
+        reasons.setdefault(_location(error), []).append(error)
+    for location, found in reasons.items():
+        if not location:  # the study as a whole: each line names its keys
+            yield from (line for error in found for line in _reason(error).split("\n"))
+            continue
+        shown = found[0].get("input")
+        got = f" (got {shown!r})" if isinstance(shown, (str, int, float, bool)) or shown is None else ""
+        got = "" if found[0]["type"] in ("extra_forbidden", "missing") else got
+        yield f"{'.'.join(map(str, location))}: {', or: '.join(dict.fromkeys(map(_reason, found)))}{got}"
 
 
 def _errors(values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -74,7 +111,7 @@ def parse(values: dict[str, Any], origin: str = "configuration") -> Study:
         GenviewError: lists every problem: unknown keys with the nearest name, values out of range, broken references.
     """
     values = extended(values)
-    if problems := [_explain(item) for item in _errors(values)]:
+    if problems := list(_explained(_errors(values))):
         raise GenviewError(f"{origin} has {len(problems)} problem(s):\n" + "\n".join(f"  - {p}" for p in problems))
     return Study.model_validate(values)
 
@@ -86,26 +123,49 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         GenviewError: the file is missing or is not a mapping in YAML.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
+        twice = _twice(yaml.compose(text, yaml.SafeLoader))
     except FileNotFoundError:
-        raise GenviewError(f"{path}: no such configuration file") from None
+        where = "" if Path(path).is_absolute() else f" in {Path.cwd()}"
+        raise GenviewError(f"{path}: no such configuration file{where}") from None
+    except OSError as error:
+        raise GenviewError(f"{path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise GenviewError(f"{path}: not YAML: {error}") from None
     if not isinstance(values, dict):
         raise GenviewError(f"{path}: a configuration is a mapping of keys to values")
+    if twice:
+        raise GenviewError(f"{path}: stated twice: {', '.join(twice)}; only the last would count")
     return values
+
+
+def _twice(node: yaml.Node | None, path: str = "") -> list[str]:
+    """Keys that a mapping states more than once, which YAML forbids and its reader overlooks."""
+    found: list[str] = []
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            name = f"{path}{key.value}"
+            if name in seen:
+                found.append(f"{name} (line {key.start_mark.line + 1})")
+            seen.add(name)
+            found += _twice(value, f"{name}.")
+    return found
 
 
 def extended(values: dict[str, Any], seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """Values over those of the file that their key ``extends`` names, relative to the working directory.
 
     Raises:
-        GenviewError: files extend each other in a circle.
+        GenviewError: files extend each other in a circle, or `extends` names no file.
     """
     values = dict(values)
     base = values.pop("extends", None)
     if base is None:
         return values
+    if not isinstance(base, str):
+        raise GenviewError(f"extends: the name of one configuration file is wanted (got {base!r})")
     if base in seen:
         raise GenviewError(f"{base}: extends itself, in a circle: {' -> '.join((*seen, base))}")
     return merged(extended(read_yaml(base), (*seen, base)), values)

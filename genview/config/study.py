@@ -78,14 +78,15 @@ class Study(Block):
             *(("audit.encoders", name) for name in self.audit.encoders),
         ]:
             if name not in self.encoders:
-                problems.append(f"{where}: no encoder {name!r}; there are {sorted(self.encoders)}")
+                problems.append(f"{where}: no encoder {name!r}; there are {', '.join(sorted(self.encoders))}")
         for run_name, run in self.runs.items():
             for view in run.data.views:
                 if view not in self.views:
-                    problems.append(f"runs.{run_name}.data.views: no view set {view!r}; there are {sorted(self.views)}")
+                    known = ", ".join(sorted(self.views)) or "none"
+                    problems.append(f"runs.{run_name}.data.views: no view set {view!r}; there are {known}")
             for view in run.data.always:
                 if view not in run.data.views:
                     problems.append(f"runs.{run_name}.data.always: {view!r} is not among the run's views")
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))
         return self
