@@ -1,7 +1,9 @@
 """How a stage runs: its log, its stamp of provenance, and errors that a person can read."""
 
 import contextlib
+import ctypes
 import logging
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +38,7 @@ def running(log: str | Path | None = None) -> Iterator[None]:
     its message alone.
     """
     terminal = sys.stderr
+    _end_with_the_workflow()
     with contextlib.ExitStack() as stack:
         if log:
             Path(log).parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +53,15 @@ def running(log: str | Path | None = None) -> Iterator[None]:
         except Exception as error:
             _report(error, terminal if log else None)
             sys.exit(1)
+
+
+def _end_with_the_workflow() -> None:
+    """Have Linux send SIGTERM when the process that started this one is killed: started anew, it would start a second
+    process that writes the same files.
+    """
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _report(error: Exception, terminal: TextIO | None) -> None:

@@ -1,5 +1,8 @@
 """Kill a study with SIGKILL at random moments, resume it with the same command, and compare with an undisturbed run.
 
+Most kills hit all of the study's processes at once, as a power cut does; some hit the workflow alone, as the kernel
+does when memory runs out: the jobs must then end by themselves, or the same command would start them a second time.
+
 ``python tests/kills.py --kills 100`` prints the tally; the test suite runs a smaller number.
 """
 
@@ -55,10 +58,12 @@ def running_rules(work: Workspace) -> list[str]:
     return sorted(set(names)) or WORKFLOW
 
 
-def kill_everything(work: Workspace, leader: int) -> None:
-    """SIGKILL to the workflow and to every process that works in its directory."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(leader, signal.SIGKILL)
+def kill(work: Workspace, leader: int, alone: bool) -> None:
+    """SIGKILL to the workflow and, unless ``alone``, to every process that works in its directory."""
+    if alone:
+        os.kill(leader, signal.SIGKILL)
+        return
+    os.killpg(leader, signal.SIGKILL)
     for directory in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if directory.name.isdigit() and os.readlink(directory / "cwd") == str(work.root):
@@ -90,7 +95,7 @@ def wait_for_the_moment(work: Workspace, process: subprocess.Popen, jobs: int, c
         time.sleep(0.2)
         if process.poll() is not None:
             return False
-    time.sleep(chance.uniform(0.0, 4.0))
+    time.sleep(chance.uniform(0.0, 3.0))
     return process.poll() is None
 
 
@@ -129,7 +134,9 @@ def run_with_kills(
             elif wait_for_the_moment(work, process, jobs * fallen // wanted, chance):
                 tally.update(set(running_rules(work)))
                 tally["kills"] += 1
-                kill_everything(work, process.pid)
+                alone = chance.random() < 0.25
+                tally["of the workflow alone"] += alone
+                kill(work, process.pid, alone)
                 process.wait()
                 unlock(work, arguments, properly=fallen == 0)
                 fallen += 1
@@ -164,7 +171,10 @@ def main() -> None:
         expected, found = digests(calm.root / "results"), digests(killed.root / "results")
         different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         left = leftovers(killed.root / "results")
-        print(f"{tally.pop('kills')} kills in {minutes:.1f} minutes; running when killed (often two at a time):")
+        print(
+            f"{tally.pop('kills')} kills, {tally.pop('of the workflow alone')} of the workflow alone, in {minutes:.1f} "
+            "minutes; running when killed (often two at a time):"
+        )
         for name, count in tally.most_common():
             print(f"{count:6}  {name}")
         print(f"{len(expected)} artifacts compared with an undisturbed study's, {len(different)} differ {different}")
