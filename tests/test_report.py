@@ -153,8 +153,26 @@ def test_runs_that_differ_in_their_seed_alone_are_averaged(tmp_path):
     values = miniature_study.write(tmp_path, 4, runs={"originals": {"seed": 0}, "all_views": {"seed": 1}})
     section = evaluation.section(Results(tmp_path / "miniature", values))
     table = next(block for block in section.blocks if getattr(block, "title", "") == "Over seeds")
-    assert table.rows[0][2].text == wording.percent((0.81 + 0.93) / 2)
-    assert table.rows[0][2].note == "± 8.5, 2 seeds"
+    assert table.rows[0][1].text == wording.percent((0.81 + 0.93) / 2)
+    assert table.rows[0][1].note == "± 8.5, 2 seeds"
+
+
+def test_two_tasks_with_one_metric_on_one_dataset_are_two_comparisons():
+    rows = [
+        Measurement("s", run, task, "digits", "top1", value, value - 0.01, value + 0.01)
+        for task, values in (("probes", (0.9, 0.5)), ("zeroshot", (0.3, 0.8)))
+        for run, value in zip(("a", "b"), values)
+    ]
+    said = evaluation.headline(rows)
+    assert "2 comparisons" in said and "a is clearly the best in 1 and b is clearly the best in 1" in said
+    assert "zero-shot on digits" in said and "80.0" in said and "30.0" in said
+
+
+def test_chance_is_what_guessing_reaches():
+    assert evaluation.chance({"classes": 10}, "knn_top1") == 0.1
+    assert evaluation.chance({"classes": ["a", "b"]}, "top5") == 1
+    assert evaluation.chance({"split": {"images": 1000}}, "text_recall_at_10") == 0.01
+    assert evaluation.chance({}, "top1") is None
 
 
 def test_the_summary_has_one_row_per_run_and_metric_and_reads_back(folder):

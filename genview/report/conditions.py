@@ -45,7 +45,7 @@ def section(results: Results) -> Section | None:
 def _distribution(conditions: pa.Table, column: str, name: str, words: str) -> Figure:
     counts = conditions.group_by(column).aggregate([(column, "count")]).sort_by(column)
     values, numbers = counts[column].to_pylist(), counts[f"{column}_count"].to_pylist()
-    origins = sorted(set(conditions[f"{column}_from"].to_pylist()))
+    origins = sorted(pc.unique(conditions[f"{column}_from"]).to_pylist())
     with drawing.figure() as (figure, axes):
         places = range(len(values))
         bars = axes.bar(places, numbers, width=0.72, color=drawing.levels(len(values)), linewidth=0)
@@ -64,7 +64,7 @@ def _distribution(conditions: pa.Table, column: str, name: str, words: str) -> F
 
 
 def _examples(results: Results, conditions: pa.Table, column: str, words: str) -> Gallery:
-    values = sorted(set(conditions[column].to_pylist()))
+    values = sorted(pc.unique(conditions[column]).to_pylist())
     if len(values) > GROUPS:
         values = [values[round(i * (len(values) - 1) / (GROUPS - 1))] for i in range(GROUPS)]
     chosen = {}

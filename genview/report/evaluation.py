@@ -1,5 +1,6 @@
 """Sections: probe, k-NN, zero-shot and retrieval over the runs; images shared with the test sets."""
 
+from collections import Counter
 from collections.abc import Mapping
 from statistics import fmean, stdev
 from typing import Any
@@ -13,11 +14,13 @@ from genview.report.results import Results
 from genview.report.summary import Measurement, measurements
 
 TASKS = {
-    "probes": ("Linear probe and k-NN", "probes"),
+    "probes": ("Linear probe and k-NN", "probe"),
     "zeroshot": ("Zero-shot classification", "zero-shot"),
     "retrieval": ("Image-text retrieval", "retrieval"),
 }
 SHOWN_PAIRS = 8
+TOP5_FROM = 20
+"""Classes from which top-5 accuracy says something."""
 
 
 def section(results: Results) -> Section | None:
@@ -28,33 +31,42 @@ def section(results: Results) -> Section | None:
     records = _records(results)
     rows = [row for row in measured if _shown(row, records)]
     blocks: list[Block] = []
-    for task, (title, name) in TASKS.items():
+    for task, (title, _) in TASKS.items():
         chosen = [row for row in rows if row.task == task]
         if chosen:
-            blocks.append(_table(title, chosen))
-            blocks.append(_figure(title, name, [row for row in chosen if row.metric != "top5"]))
+            blocks.append(_table(title, chosen, records))
+            blocks.append(_figure(title, task, [row for row in chosen if row.metric != "top5"]))
     blocks += _over_seeds(results, rows)
     blocks += _protocol(records)
     lead = (
         "Each number stands over its 95 % interval. The best run of a row is marked only where its interval lies "
-        "above the intervals of all others; where none is marked, the study cannot tell them apart. Metrics that are "
-        "not a dataset's own are in summary.csv."
+        "above the intervals of all others; where none is marked, the study cannot tell them apart. Chance is what "
+        "guessing would reach. All other metrics are in summary.csv."
     )
-    return Section("evaluation", "Evaluation", lead, blocks, _headline(rows))
+    return Section("evaluation", "Evaluation", lead, blocks, headline(rows))
 
 
-def _headline(rows: list[Measurement]) -> str:
-    """How often one run is clearly the best, over all tests that more than one run took."""
+def headline(rows: list[Measurement]) -> str:
+    """How often one run is clearly the best, over all tests that more than one run took, and where it is most so."""
     contests = [list(by_run.values()) for by_run in _lines(rows).values() if len(by_run) > 1]
-    winners = [winner.run for winner in map(best, contests) if winner]
+    winners = [(winner, contest) for contest in contests if (winner := best(contest))]
     if not contests:
         return f"{wording.plural(len(rows), 'measurement')}."
-    counts = {run: winners.count(run) for run in dict.fromkeys(winners)}
     total = wording.plural(len(contests), "comparison")
-    if not counts:
-        return f"None of {total} tells the runs apart."
-    leads = wording.listing(f"{run} leads clearly in {number}" for run, number in counts.items())
-    return f"Of {total} between runs, {leads}."
+    if not winners:
+        return f"No run is clearly the best in any of {total}."
+    counts = Counter(winner.run for winner, _ in winners)
+    leads = wording.listing(f"{run} is clearly the best in {number}" for run, number in counts.items())
+    winner, contest = max(winners, key=lambda pair: pair[0].value - _second(*pair).value)
+    second = _second(winner, contest)
+    return (
+        f"Of {total} between runs, {leads}; most in {TASKS[winner.task][1]} on {winner.dataset} "
+        f"({wording.title(winner.metric)} {wording.percent(winner.value)} against {wording.percent(second.value)})."
+    )
+
+
+def _second(winner: Measurement, contest: list[Measurement]) -> Measurement:
+    return max((row for row in contest if row is not winner), key=lambda row: row.value)
 
 
 def best(rows: list[Measurement]) -> Measurement | None:
@@ -65,17 +77,29 @@ def best(rows: list[Measurement]) -> Measurement | None:
     return top if all(top.low > row.high for row in rows if row is not top) else None
 
 
-def _lines(rows: list[Measurement]) -> dict[tuple[str, str], dict[str, Measurement]]:
-    lines: dict[tuple[str, str], dict[str, Measurement]] = {}
+def _lines(rows: list[Measurement]) -> dict[tuple[str, str, str], dict[str, Measurement]]:
+    """Measurements by run, of each task, dataset and metric."""
+    lines: dict[tuple[str, str, str], dict[str, Measurement]] = {}
     for row in rows:
-        lines.setdefault((row.dataset, row.metric), {})[row.run] = row
+        lines.setdefault((row.task, row.dataset, row.metric), {})[row.run] = row
     return lines
 
 
-def _table(title: str, rows: list[Measurement]) -> Table:
+def chance(record: Mapping[str, Any], metric: str) -> float | None:
+    """What guessing reaches, where the record says among how many."""
+    classes, images = record.get("classes"), (record.get("split") or {}).get("images")
+    if "_recall_at_" in metric:
+        return min(1.0, int(metric.rsplit("_", 1)[1]) / images) if images else None
+    if classes is None:
+        return None
+    number = classes if isinstance(classes, int) else len(classes)
+    return min(1.0, (5 if metric.endswith("top5") else 1) / number)
+
+
+def _table(title: str, rows: list[Measurement], records: Mapping[tuple[str, str, str], dict[str, Any]]) -> Table:
     runs = list(dict.fromkeys(row.run for row in rows))
     body = []
-    for (dataset, metric), by_run in _lines(rows).items():
+    for (task, dataset, metric), by_run in _lines(rows).items():
         marked = best(list(by_run.values()))
         cells = [
             Cell(
@@ -87,10 +111,13 @@ def _table(title: str, rows: list[Measurement]) -> Table:
             else Cell("–")
             for run in runs
         ]
-        tested = next(iter(by_run.values())).count
-        body.append([dataset, wording.title(metric), wording.count(tested) if tested else "–", *cells])
-    columns = ["dataset", "metric", "test images", *runs]
-    return Table(title, columns, body, "Per cent; small print: 95 % interval.", numeric=range(2, len(columns)))
+        first = next(iter(by_run.values()))
+        notes = [wording.title(metric), f"{wording.plural(first.count, 'test item')}" if first.count else ""]
+        guessing = chance(records[task, first.run, dataset], metric)
+        notes.append(f"chance {wording.percent(guessing)}" if guessing is not None else "")
+        body.append([Cell(dataset, ", ".join(note for note in notes if note)), *cells])
+    columns = ["dataset", *runs]
+    return Table(title, columns, body, "Small print: 95 % interval.", numeric=range(1, len(columns)))
 
 
 def _figure(title: str, name: str, rows: list[Measurement]) -> Figure:
@@ -109,13 +136,14 @@ def _figure(title: str, name: str, rows: list[Measurement]) -> Figure:
                     axes.plot([100 * row.low, 100 * row.high], [y, y], color=style["color"], linewidth=1.4)
                 axes.plot(100 * row.value, y, style["marker"], color=style["color"], markersize=4.5, label=label)
                 label = None
-        names = [f"{dataset}, {wording.title(metric)}" for dataset, metric in lines]
+        names = [f"{dataset}, {wording.title(metric)}" for _, dataset, metric in lines]
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set(xlabel="per cent", title=title)
         figure.legend(loc="outside lower center", ncols=min(3, len(runs)))
         text = drawing.svg(figure, name)
-    return Figure(name, text, f"{title}: values and intervals of the table as points and lines.", "")
+    alt = f"{title}: values and intervals of the table as points and lines."
+    return Figure(name, text, alt, "The table as a picture: points are the values, lines their 95 % intervals.")
 
 
 def _records(results: Results) -> dict[tuple[str, str, str], dict[str, Any]]:
@@ -129,19 +157,28 @@ def _records(results: Results) -> dict[tuple[str, str, str], dict[str, Any]]:
 
 
 def _shown(row: Measurement, records: Mapping[tuple[str, str, str], dict[str, Any]]) -> bool:
-    """The dataset's own metric, the same by k-NN, and top-5; all of a task that names no metric of its own."""
-    own = records[row.task, row.run, row.dataset].get("metric")
-    return own is None or row.metric in (own, f"knn_{own}", "top5")
+    """The dataset's own metric, the same by k-NN, top-5 among many classes; every recall of retrieval."""
+    record = records[row.task, row.run, row.dataset]
+    own = record.get("metric")
+    if own is None or row.task == "retrieval":
+        return True
+    guessing = chance(record, "top1")
+    return row.metric in (own, f"knn_{own}") or (row.metric == "top5" and (guessing or 0) <= 1 / TOP5_FROM)
 
 
 def _protocol(records: Mapping[tuple[str, str, str], dict[str, Any]]) -> list[Block]:
-    kept = ("protocol", "selection", "metric", "split", "model_digest", "data_digest")
-    rows = [[*names, *(_plain(record.get(name)) for name in kept)] for names, record in records.items()]
-    columns = ["task", "run", "dataset", *(name.replace("_", " ") for name in kept)]
-    used = [i for i in range(len(columns)) if i < 3 or any(row[i] != "–" for row in rows)]
+    kept = {"protocol": "protocol", "selection": "chosen on", "split": "images", "data_digest": "digest of the data"}
+    rows = {(task, name): [_plain(record.get(key)) for key in kept] for (task, _, name), record in records.items()}
+    body = [[Cell(name, TASKS[task][1]), *cells] for (task, name), cells in rows.items()]
+    used = [i for i in range(len(kept) + 1) if i == 0 or any(row[i] != "–" for row in body)]
+    columns = ["dataset", *kept.values()]
+    models = {run: record["model_digest"] for (_, run, _), record in records.items() if record.get("model_digest")}
     blocks: list[Block] = [
-        Table("How it was measured", [columns[i] for i in used], [[row[i] for i in used] for row in rows])
+        Table("How it was measured", [columns[i] for i in used], [[row[i] for i in used] for row in body])
     ]
+    if models:
+        rows = [[run, _plain(digest)] for run, digest in models.items()]
+        blocks.append(Table("Encoders that were measured", ["run", "digest of the weights"], rows))
     if any(record.get("selection") == "test" for record in records.values()):
         blocks.append(Note("Some results chose their settings on the test split, as the original did.", True))
     edges = [
@@ -176,16 +213,16 @@ def _over_seeds(results: Results, rows: list[Measurement]) -> list[Block]:
     if not groups:
         return []
     body = []
-    for (dataset, metric), by_run in _lines(rows).items():
+    for (task, dataset, metric), by_run in _lines(rows).items():
         cells = []
         for names in groups.values():
             values = [by_run[name].value for name in names if name in by_run]
             deviation = f"± {100 * stdev(values):.1f}, {len(values)} seeds" if len(values) > 1 else ""
             cells.append(Cell(wording.percent(fmean(values)), deviation) if values else Cell("–"))
-        body.append([dataset, wording.title(metric), *cells])
-    columns = ["dataset", "metric", *groups]
+        body.append([Cell(dataset, f"{TASKS[task][1]}, {wording.title(metric)}"), *cells])
+    columns = ["dataset", *groups]
     caption = "Mean over runs that differ in their seed alone; small print: standard deviation between seeds."
-    return [Table("Over seeds", columns, body, caption, numeric=range(2, len(columns)))]
+    return [Table("Over seeds", columns, body, caption, numeric=range(1, len(columns)))]
 
 
 def duplicates(results: Results) -> Section | None:
@@ -194,26 +231,42 @@ def duplicates(results: Results) -> Section | None:
     records = {file.stem: results.json(f"evaluation/duplicates/{file.name}") for file in files}
     if not records:
         return None
-    rows, blocks, found = [], [], 0
+    rows, blocks, exactly, alike = [], [], 0, 0
     for dataset, record in records.items():
         by_metric = {row["metric"]: row for row in record["results"]}
         exact, near = by_metric.get("exact_share", {}), by_metric.get("near_share", {})
         tested = exact.get("count") or near.get("count") or 0
         numbers = [round((row.get("value") or 0) * tested) for row in (exact, near)]
-        found += sum(numbers)
-        rows.append(
-            [dataset, wording.count(tested), *(wording.count(n) for n in numbers), str(record.get("threshold", "–"))]
-        )
+        exactly, alike = exactly + numbers[0], alike + max(0, numbers[1] - numbers[0])
+        quantiles = record.get("cosine_quantiles") or {}
+        usual = [f"{quantiles[name]:.3f}" if name in quantiles else "–" for name in ("0.5", "0.95")]
+        threshold = record.get("threshold")
+        shown = "–" if threshold is None else f"{threshold:g}"
+        rows.append([Cell(dataset, wording.plural(tested, "test image")), *map(wording.count, numbers), shown, *usual])
         gallery = _pairs(results, dataset, record.get("pairs") or [])
         blocks += [gallery] if gallery else []
-    columns = ["test set", "test images", "exact", "near", "cosine from which a pair is near"]
-    table = Table("Test images found among the images of the study", columns, rows, numeric=range(1, 5))
-    lead = (
-        f"{wording.plural(found, 'test image')} {'is' if found == 1 else 'are'} also among the images of the study; "
-        "numbers on these test sets are too good by as much."
-        if found
-        else "No test image was found among the images of the study."
+    columns = ["test set", "exactly", "alike", "alike from cosine", "median", "95 of 100 below"]
+    caption = (
+        "Exactly: pixel for pixel an image of the study. Alike: the cosine with some image of the study, by the "
+        "foreground encoder, is at least the threshold. The last columns are quantiles of each test image's largest "
+        "cosine: a threshold close to them finds images that merely resemble each other."
     )
+    title = "Test images among the images of the study"
+    table = Table(title, columns, rows, caption, numeric=range(1, len(columns)))
+    found = []
+    if exactly:
+        are = "is" if exactly == 1 else "are"
+        found.append(
+            f"{wording.plural(exactly, 'test image')} {are} pixel for pixel among the images of the study: what is "
+            "measured on these test sets is too good."
+        )
+    if alike:
+        resemble = "resembles" if alike == 1 else "resemble"
+        found.append(
+            f"{wording.plural(alike, 'test image')} {resemble} an image of the study so much that the pairs below "
+            "should be looked at."
+        )
+    lead = " ".join(found) or "No test image was found among the images of the study."
     return Section("duplicates", "Shared images", lead, [table, *blocks])
 
 
@@ -227,7 +280,8 @@ def _pairs(results: Results, dataset: str, pairs: list[dict[str, Any]]) -> Galle
             if file and file.is_file():
                 with Image.open(file) as image:
                     tiles.append(pictures.tile(image, f"{words}: {pair[side]}", words))
-        text = f"{pair.get('kind', '')}, cosine {pair['cosine']:.3f}" if "cosine" in pair else pair.get("kind", "")
+        kind = "the same pixels" if pair.get("kind") == "exact" else "alike"
+        text = f"{kind}, cosine {pair['cosine']:.3f}" if "cosine" in pair else kind
         if tiles:
             cards.append(Card(tiles, text=text))
     return Gallery(f"Pairs of {dataset}", [("", cards)]) if cards else None

@@ -17,7 +17,7 @@ EXAMPLES = 10
 EVIDENCE: dict[str, tuple[str, Callable[[Any], str]]] = {
     "method": ("how it was decided", str),
     "border_mean": ("mean projection at the border", wording.signed),
-    "centre_mean": ("mean projection in the centre", wording.signed),
+    "centre_mean": ("mean projection in the middle half of rows and columns", wording.signed),
     "margin": ("margin: difference in standard deviations", wording.signed),
     "images_agreeing": ("images that agree on their own", lambda share: wording.percent(share, 0)),
     "data_agree": ("the data agree with the sign in use", lambda value: "yes" if value else "no"),

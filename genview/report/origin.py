@@ -75,7 +75,7 @@ def _costs(results: Results) -> list[Block]:
         ]
         rows.append(["all", wording.count(sum(jobs for _, (jobs, _, _) in costs)), wording.seconds(total), "", ""])
         columns = ["stage", "jobs", "time", "share", "largest memory"]
-        caption = "Wall-clock time of the jobs, added up; jobs that ran side by side count each."
+        caption = "Wall-clock time of the jobs, added up; jobs that ran side by side count each. Memory: the largest."
         blocks += [_cost_figure(costs), Table("Time per stage", columns, rows, caption, numeric=range(1, 5))]
     sizes = _bytes(results)
     if sizes:
@@ -97,7 +97,9 @@ def _cost_figure(costs: list[tuple[str, tuple[int, float, float]]]) -> Figure:
         axes.grid(False, axis="y")
         axes.set(xlabel="seconds", title="Time per stage")
         text = drawing.svg(figure, "cost")
-    return Figure("cost", text, "Bars of the seconds per stage; the table has the numbers.", "")
+    return Figure(
+        "cost", text, "Bars of the seconds per stage; the table has the numbers.", "The jobs' wall-clock time by stage."
+    )
 
 
 def _digests(results: Results) -> list[Block]:

@@ -55,10 +55,10 @@ class Results:
 
     def rows(self, path: str, schema: pa.Schema, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Some rows of a table with one row per key, by key."""
-        found = self.table(path, schema)
-        if found is None:
+        file, keys = self.folder / path, list(keys)
+        if not keys or not file.is_file():
             return {}
-        found = found.filter(pc.is_in(found["key"], pa.array(list(keys), pa.string())))
+        found = tables.read(file, schema, filters=[("key", "in", keys)])
         return {row["key"]: row for row in found.to_pylist()}
 
     def originals(self, keys: Iterable[str]) -> dict[str, Image.Image]:

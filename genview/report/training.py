@@ -11,6 +11,20 @@ from genview.report.results import Results
 POINTS = 240
 """Points of a curve; longer ones are averaged in equal pieces."""
 THROUGHPUT = ("samples_per_second", "images_per_second", "data_wait_share")
+MEANINGS = {
+    "loss": "Sum of the terms below with their weights; it jumps where the weights change.",
+    "learning_rate": "Learning rate of the optimiser after warm-up and cosine decay.",
+    "image_image_loss": "Contrast of each view with the other views of its image, among all views of the batch.",
+    "image_image_quality_loss": "The contrast among views with each pair weighted by its quality.",
+    "image_text_loss": "Contrast of each view with its caption, among all captions of the batch, and back.",
+    "image_text_quality_loss": "The contrast with captions with each pair weighted by its quality.",
+    "logit_scale": "Learned factor on the cosines of image and caption.",
+    "fallbacks": "Views of a batch that were missing and replaced by their originals.",
+    "samples_per_second": "Originals that were trained on, per second.",
+    "images_per_second": "Views that were trained on, per second: all views of each original.",
+    "data_wait_share": "Share of the time of a step in which the model waits for its data.",
+}
+"""What a curve shows."""
 
 
 def section(results: Results) -> Section | None:
@@ -26,16 +40,22 @@ def section(results: Results) -> Section | None:
     if max(len(rows) for rows in metrics.values()) < 2:
         blocks.append(Note("Each run logged a single point, so there are no curves to draw."))
     else:
-        blocks += [_curve(name, metrics) for name in names]
+        blocks += [_curve(name, metrics, _switches(results)) for name in names]
     if max(len(rows) for rows in speed.values()) > 1:
         logged = {name for rows in speed.values() for row in rows for name in row}
-        blocks += [_curve(name, speed) for name in THROUGHPUT if name in logged]
+        blocks += [_curve(name, speed, {}) for name in THROUGHPUT if name in logged]
     waiting = {run: _mean(rows, "data_wait_share") for run, rows in speed.items()}
     for run, share in waiting.items():
         if share is not None and share > 0.2:
-            text = f"Run {run} spent {wording.percent(share, 0)} of its time waiting for data: raise data.workers."
+            text = (
+                f"Run {run} spent {wording.percent(share, 0)} of its time waiting for data; "
+                "where cores are idle, raise data.workers."
+            )
             blocks.append(Note(text, warning=True))
-    lead = f"{wording.plural(len(metrics), 'training run')}. Every term that was logged, over the epochs."
+    lead = (
+        f"{wording.plural(len(metrics), 'training run')}. Each loss is a mean over the batch, in nats. A run with more "
+        "views of an image contrasts among more rows: its losses are not comparable with those of a run with fewer."
+    )
     return Section("training", "Training", lead, blocks, f"{wording.plural(len(metrics), 'training run')}.")
 
 
@@ -83,8 +103,18 @@ def _pieces(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array([x[part].mean() for part in parts]), np.array([y[part].mean() for part in parts])
 
 
-def _curve(name: str, metrics: dict[str, list[dict[str, Any]]]) -> Figure:
-    ends = []
+def _switches(results: Results) -> dict[str, int]:
+    """The epoch in which a run's weights of the terms change, where they do."""
+    return {
+        run: block["loss"]["switch_epoch"]
+        for run, block in results.configuration["runs"].items()
+        if 0 < (block["loss"]["switch_epoch"] or 0) < block["epochs"]
+    }
+
+
+def _curve(name: str, metrics: dict[str, list[dict[str, Any]]], switches: dict[str, int]) -> Figure:
+    ends: list[str] = []
+    switched: list[str] = []
     with drawing.figure() as (figure, axes):
         over = "epoch" if all("epoch" in row for rows in metrics.values() for row in rows) else "step"
         for index, (run, rows) in enumerate(metrics.items()):
@@ -95,11 +125,16 @@ def _curve(name: str, metrics: dict[str, list[dict[str, Any]]]) -> Figure:
             style = {**drawing.series(index), "marker": None} if len(x) > 20 else drawing.series(index)
             axes.plot(x, y, label=run, markersize=3, **style)
             ends.append(f"{run} from {y[0]:.3g} to {y[-1]:.3g}")
+            if over == "epoch" and name.endswith("loss") and x[0] < switches.get(run, 0):
+                switched.append(f"{run} in epoch {switches[run]}")
+                axes.axvline(switches[run], color=drawing.series(index)["color"], linewidth=0.8, linestyle=(0, (3, 3)))
         if name == "data_wait_share":
             axes.set_ylim(0, 1)
         axes.set(xlabel=over, title=wording.heading(name))
-        if len(ends) > 1:
-            axes.legend()
+        axes.legend()
         text = drawing.svg(figure, "curve-" + name.replace("_", "-"))
     words = "; ".join(ends)
-    return Figure("curve-" + name.replace("_", "-"), text, f"{wording.title(name)} by {over}: {words}.", "")
+    caption = MEANINGS.get(name, "")
+    if switched:
+        caption += f" Dashed: the weights of the terms change, {wording.listing(switched)}."
+    return Figure("curve-" + name.replace("_", "-"), text, f"{wording.title(name)} by {over}: {words}.", caption)

@@ -15,6 +15,17 @@ MODES = {"img": "image", "txt": "caption", "imgtxt": "image and caption"}
 EXAMPLES = 4
 GROUPS = 8
 SAMPLES = 3
+MEANINGS = {
+    "clip_cosine": "cosine of the embeddings of an original and its view; 1: the same",
+    "clip_cosine_by_chance": "the same with the view of another image: what unrelated images reach",
+    "class_kept": "share of the views in which an independent judge sees the original's class",
+    "class_of_original": "the same for the originals: the most that can be expected",
+    "colour_kept": "share of the views in which the judge sees the original's colour",
+    "colour_of_original": "the same for the originals: the most that can be expected",
+    "diversity_cosine": "1 minus the mean cosine between the samples of one image; 0: all alike",
+    "diversity_pixels": "standard deviation between the samples of one image, over pixels in [0, 1]",
+}
+"""What the audit measures."""
 
 
 def section(results: Results) -> Section | None:
@@ -47,11 +58,25 @@ def section(results: Results) -> Section | None:
 
 
 def _settings(sets: dict[str, dict[str, Any]]) -> Table:
-    keys = ("mode", "noise_level", "guidance_scale", "steps", "samples", "model", "scheduler")
     rows = [
-        [name, *("default" if block[key] is None else str(block[key]) for key in keys)] for name, block in sets.items()
+        [
+            name,
+            MODES[block["mode"]],
+            "none" if block["mode"] == "txt" else _source(block["noise_level"]),
+            _source(10 if block["guidance_scale"] is None and block["mode"] == "img" else block["guidance_scale"]),
+            str(block["steps"]),
+            str(block["samples"]),
+            block["model"] or ("small/text2image" if block["mode"] == "txt" else "small/unclip"),
+            block["scheduler"] or "the model's own",
+        ]
+        for name, block in sets.items()
     ]
-    return Table("View sets", ["set", *(key.replace("_", " ") for key in keys)], rows, numeric=[4, 5])
+    columns = ["set", "made from", "noise level", "guidance scale", "steps", "samples", "model", "scheduler"]
+    return Table("View sets", columns, rows, numeric=[4, 5])
+
+
+def _source(value: Any) -> str:
+    return "each image's own" if value in (None, "table") else str(value)
 
 
 def _missing(results: Results, index: pa.Table) -> int:
@@ -61,7 +86,7 @@ def _missing(results: Results, index: pa.Table) -> int:
 
 def _gallery(results: Results, name: str, mode: str, index: pa.Table, column: str) -> Gallery:
     words = column.replace("_", " ")
-    levels = sorted(value for value in set(index[column].to_pylist()) if value is not None)
+    levels = sorted(pc.unique(index[column].drop_null()).to_pylist())
     if len(levels) > GROUPS:
         levels = [levels[round(i * (len(levels) - 1) / (GROUPS - 1))] for i in range(GROUPS)]
     chosen = {}
@@ -100,22 +125,30 @@ def audit(results: Results) -> Section | None:
         name: {_name(row): row for row in record["results"] if _level(row) is None} for name, record in records.items()
     }
     metrics = list(dict.fromkeys(metric for rows in overall.values() for metric in rows))
-    rows = [[name, *(_cell(overall[name].get(metric)) for metric in metrics)] for name in records]
+    rows = [
+        [Cell(wording.heading(metric), MEANINGS.get(metric.split(" (")[0], "")),
+         *(_cell(overall[name].get(metric)) for name in records)]
+        for metric in metrics
+    ]  # fmt: skip
     blocks: list[Block] = [
         Table(
             "Audit over all levels",
-            ["set", *(wording.title(metric) for metric in metrics)],
+            ["measure", *records],
             rows,
             "Small print: 95 % interval, where one was computed, and the number of images.",
-            numeric=range(1, len(metrics) + 1),
+            numeric=range(1, len(records) + 1),
         )
     ]
     for metric in metrics:
-        curves = {name: _by_level(record, metric) for name, record in records.items()}
-        curves = {name: curve for name, curve in curves.items() if len(curve) > 1}
-        if curves:
-            blocks.append(_level_figure(metric, curves))
-    lead = "How close the views stay to their originals, how much they differ from each other, and what they keep."
+        for column in ("noise_level", "guidance_scale"):
+            curves = {name: _by_level(record, metric, column) for name, record in records.items()}
+            curves = {name: curve for name, curve in curves.items() if len(curve) > 1}
+            if curves:
+                blocks.append(_level_figure(metric, column, curves))
+    lead = (
+        "How close the views stay to their originals, how much they differ from each other, and what they keep. Each "
+        "level has its own images: a curve over the levels shows their difference, too."
+    )
     return Section("audit", "View audit", lead, blocks)
 
 
@@ -138,27 +171,32 @@ def _cell(row: dict[str, Any] | None) -> Cell:
     return Cell(f"{row['value']:.3f}", ", ".join(note for note in notes if note))
 
 
-def _by_level(record: dict[str, Any], metric: str) -> list[tuple[str, float, dict[str, Any]]]:
-    rows = [row for row in record["results"] if _name(row) == metric and _level(row) and row.get("value") is not None]
-    return sorted(((*_level(row), row) for row in rows), key=lambda item: item[:2])
+def _by_level(record: dict[str, Any], metric: str, column: str) -> list[tuple[float, dict[str, Any]]]:
+    rows = [row for row in record["results"] if _name(row) == metric and row.get("value") is not None]
+    levels = [(level[1], row) for row in rows if (level := _level(row)) and level[0] == column]
+    return sorted(levels, key=lambda item: item[0])
 
 
-def _level_figure(metric: str, curves: dict[str, list[tuple[str, float, dict[str, Any]]]]) -> Figure:
-    axis = wording.listing(dict.fromkeys(curve[0][0].replace("_", " ") for curve in curves.values()))
-    name = "audit-" + "".join(c if c.isalnum() else "-" for c in metric)
+def _level_figure(metric: str, column: str, curves: dict[str, list[tuple[float, dict[str, Any]]]]) -> Figure:
+    axis, order = column.replace("_", " "), list(curves)
+    name = "audit-" + "".join(c if c.isalnum() else "-" for c in f"{metric}-{column}")
     with drawing.figure() as (figure, axes):
-        for index, (view, curve) in enumerate(curves.items()):
-            x, y = [level for _, level, _ in curve], [row["value"] for *_, row in curve]
-            axes.plot(x, y, label=view, markersize=5, **drawing.series(index))
-            bounds = [(row.get("low"), row.get("high")) for *_, row in curve]
+        for view, curve in curves.items():
+            style = drawing.series(order.index(view))
+            x, y = [level for level, _ in curve], [row["value"] for _, row in curve]
+            axes.plot(x, y, label=view, markersize=5, **style)
+            bounds = [(row.get("low"), row.get("high")) for _, row in curve]
             if all(low is not None and high is not None for low, high in bounds):
                 low, high = np.array(bounds).T
-                axes.fill_between(x, low, high, color=drawing.series(index)["color"], alpha=0.15, linewidth=0)
-        axes.set(xlabel=axis, title=wording.heading(metric))
-        if len(curves) > 1:
-            axes.legend()
+                axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        levels = sorted({level for curve in curves.values() for level, _ in curve})
+        if len(levels) <= 8:
+            axes.set_xticks(levels)
+        axes.set(xlabel=axis, title=f"{wording.heading(metric)} by {axis}")
+        axes.legend()
         text = drawing.svg(figure, name)
     words = "; ".join(
-        f"{view}: {curve[0][2]['value']:.2f} to {curve[-1][2]['value']:.2f}" for view, curve in curves.items()
+        f"{view}: {curve[0][1]['value']:.2f} to {curve[-1][1]['value']:.2f}" for view, curve in curves.items()
     )
-    return Figure(name, text, f"{wording.title(metric)} by {axis}. {words}.", f"By {axis}, lowest to highest: {words}.")
+    words = f"From the lowest to the highest {axis}: {words}. Shaded: 95 % intervals."
+    return Figure(name, text, f"{wording.title(metric)} by {axis}. {words}", words)

@@ -74,6 +74,11 @@ def title(name: str) -> str:
         "knn_mean_per_class": "k-NN mean per class",
         "fallbacks": "missing views replaced by originals",
         "clip_cosine": "CLIP cosine",
+        "clip_cosine_by_chance": "CLIP cosine by chance",
+        "data_wait_share": "share of time waiting for data",
     }
+    for start, words in (("image_recall_at_", "image by its caption"), ("text_recall_at_", "caption by its image")):
+        if name.startswith(start):
+            return f"{words}, recall at {name.removeprefix(start)}"
     words = name.replace("image_image", "image-image").replace("image_text", "image-text").replace("_", " ")
     return known.get(name, words)
