@@ -51,6 +51,7 @@ CLAIMS = {
     "snakemake --unlock && snakemake --profile slurm --configfile config/cc3m.yaml": PLAN_SMALL,
     "squeue -h -u $USER -o '%i %Z' | awk -v here=\"$PWD\" '$2 == here {print $1}' | xargs -r scancel": SYNTAX,
     "python benchmarks/small_models.py": PARSED,
+    "python tests/kills.py --kills 100": "tests/test_study.py::test_killed_at_random_moments",
 }
 """Command -> how it is run here, or the file and the beginning of the name of what runs it elsewhere."""
 
