@@ -6,11 +6,16 @@ rule report:
         template=["genview/report/template.html", "genview/report/style.css"],
         script="workflow/scripts/report.py",
     output:
-        page=report(f"{RESULTS}/report.html", category="Study"),
-        summary=report(f"{RESULTS}/summary.csv", category="Study"),
+        page=report(
+            f"{RESULTS}/report.html", caption="../report/page.rst", category="study"
+        ),
+        summary=report(
+            f"{RESULTS}/summary.csv", caption="../report/page.rst", category="study"
+        ),
         figures=report(
             directory(f"{RESULTS}/figures"),
             patterns=["{section}/{figure}.svg"],
+            caption="../report/figure.rst",
             category="{section}",
             labels={"figure": "{figure}"},
         ),
