@@ -7,10 +7,14 @@ importing anything, so that the workflow can list it in a second on a machine wi
 import ast
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from genview import atomic
+from genview.errors import GenviewError
 
 PACKAGE = Path(__file__).parent
 
@@ -25,6 +29,9 @@ def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in full."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_sha256 = cache(file_sha256)
 
 
 def _module_file(module: str) -> Path | None:
@@ -74,6 +81,27 @@ def code_digest(*modules: str) -> str:
     """Digest of the code that ``modules`` run: the bytes of their import closure inside the package."""
     entries = [(Path(path).relative_to(PACKAGE).as_posix(), file_sha256(path)) for path in sources(*modules)]
     return digest(entries)
+
+
+def code_record(folder: str | Path, *modules: str) -> str:
+    """Path of a file that lists the code of ``modules`` with digests; it is written anew only when that code changes.
+
+    A workflow takes it as the input that stands for the code: it is as old as the newest file was when it was written,
+    so that its time tells of edits, and not of touched files.
+    Where the folder cannot be written, an older record stays, or there is none and a job that needs it will say so.
+    """
+    path = Path(folder) / f"{'+'.join(modules)}.json"
+    digests = {Path(file).relative_to(PACKAGE.parent).as_posix(): _sha256(file) for file in sources(*modules)}
+    text = json.dumps(digests, indent=2) + "\n"
+    try:
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic.write_text(path, text)
+            newest = max(os.stat(file).st_mtime_ns for file in sources(*modules))
+            os.utime(path, ns=(newest, newest))
+    except (GenviewError, OSError):
+        pass
+    return str(path)
 
 
 def combined_file_digest(paths: Iterable[str | Path]) -> str:

@@ -1,5 +1,6 @@
 """The code of a stage decides what re-runs: a file too few gives stale results, a file too many wastes GPU-months."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -83,3 +84,21 @@ def test_light_modules_do_not_load_torch():
     modules = "genview.tables, genview.atomic, genview.provenance, genview.errors, genview.data.ingest, genview.stage"
     code = f"import sys, {modules}; print(*sorted({{'torch', 'datasets', 'sklearn', 'scipy'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "\n"
+
+
+def test_the_record_of_code_is_written_anew_for_an_edit_and_not_for_a_touched_file(copy, tmp_path):
+    def record():
+        provenance._sha256.cache_clear()
+        path = Path(provenance.code_record(tmp_path / "code", "genview.data.keys"))
+        return path.stat().st_mtime_ns, path.read_bytes()
+
+    before, module = record(), copy / "data/keys.py"
+    os.utime(module)
+    assert record() == before
+    module.write_bytes(module.read_bytes() + b"# changed\n")
+    assert record()[0] == module.stat().st_mtime_ns > before[0] and record()[1] != before[1]
+
+
+def test_a_folder_that_cannot_be_written_hinders_no_dry_run(tmp_path):
+    (tmp_path / "code").write_text("a file where the folder should be")
+    assert not Path(provenance.code_record(tmp_path / "code", "genview.data.keys")).exists()

@@ -46,7 +46,7 @@ def run(
     """Fit the component (or take a published one) and project the sample on it.
 
     Args:
-        tokens: the sample's tokens, one ``.npy`` per shard.
+        tokens: the sample's tokens, ``.npy`` files in order.
         images: the safetensors beside them, which tells encoder and grid.
         vector: a published component instead of the fitted one.
         component: written: PCA without threshold, sign by convention.

@@ -66,22 +66,20 @@ def run(
         count: images in the sample.
         seed: the study's seed.
         manifest: the study's manifest.
-        tokens: one ``.npy`` per shard, in order of the shards: fp16 [n, T, D] of the sample's images in that shard.
+        tokens: ``.npy`` files that share the sample evenly, in order: fp16 [n, T, D] each.
         images: safetensors: ``rows`` [n] of the manifest, ``images`` uint8 [m, s, s, 3] as the encoder saw the first.
         workers: processes that decode images.
 
     Raises:
         GenviewError: the encoder or an image cannot be loaded, or the tokens do not fit half precision.
     """
-    table = manifests.read(manifest, columns=["key", "path", "offset", "length", "shard"])
+    table = manifests.read(manifest, columns=["key", "path", "offset", "length"])
     rows = sample(table["key"].to_pylist(), count, seed)
-    shards = table["shard"].to_numpy()[rows]
     encoder = encoders.load(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     reader = Reader(data_root(dataset, manifest))
     shown: list[np.ndarray] = []
     with progress.bar("tokens of the sample", total=len(rows)) as bar:
-        for shard, path in enumerate(tokens):
-            part = rows[shards == shard]
+        for part, path in zip(np.array_split(rows, len(tokens)), tokens, strict=True):
             with atomic.writing(path) as partial:
                 shape = (len(part), encoder.num_tokens, encoder.token_dim)
                 selected = table.take(pa.array(part))

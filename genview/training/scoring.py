@@ -9,7 +9,6 @@ from torch import Tensor
 
 from genview.foreground.encoder import LoadedEncoder
 
-
 PROCESSOR_CHUNK = 32
 """Images per pass without a GPU: the activations of more leave the processor's caches (0.7 against 0.5 ms an image)."""
 

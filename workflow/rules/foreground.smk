@@ -1,6 +1,9 @@
 FOREGROUND = f"{RESULTS}/foreground"
 MEASURING = f"{FOREGROUND}/{STUDY.foreground.encoder}"
 
+# A thousand images in each file: a file for every shard would slow the planning of a study of thousands of shards.
+SAMPLE_FILES = min(len(SHARDS), max(1, STUDY.pca.sample // 1000))
+
 # What of the component's settings decides what is encoded and fitted; the rest decides what follows from it.
 CHOICE = STUDY.pca.model_dump(mode="json", exclude={"sample", "vector"})
 
@@ -14,7 +17,10 @@ rule sample_features:
         images=rules.manifest.output.images,
     output:
         tokens=temp(
-            expand(f"{FOREGROUND}/{{{{encoder}}}}/tokens/{{shard}}.npy", shard=SHARDS)
+            expand(
+                f"{FOREGROUND}/{{{{encoder}}}}/tokens/{{part}}-of-{SAMPLE_FILES}.npy",
+                part=range(SAMPLE_FILES),
+            )
         ),
         images=f"{FOREGROUND}/{{encoder}}/sample_images.safetensors",
     log:
