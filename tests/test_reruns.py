@@ -50,7 +50,7 @@ ONE_SET = {"generate_views": 2, "view_quality": 1, "train": 1, **ONE_RUN, "repor
 SETTINGS = [
     ("  probe:\n    datasets", "  probe:\n    iterations: 77\n    datasets", {"probe": 6, "report": 1}),
     ("    mode: img\n    steps: 10", "    mode: img\n    steps: 9", ONE_SET),
-    ("      switch_epoch: 6", "      switch_epoch: 5", {"train": 1, **ONE_RUN, "report": 1}),
+    ("      switch_epoch: 12", "      switch_epoch: 11", {"train": 1, **ONE_RUN, "report": 1}),
     ("views:\n  img:", "audit: {images: 50}\nviews:\n  img:", {"view_quality": 3, "report": 1}),
 ]
 
