@@ -78,6 +78,12 @@ def test_compare_shows_settings_and_numbers_that_differ(tmp_path):
     number = next(line for line in text.splitlines() if "all_views" in line and "top-1 accuracy" in line)
     assert "+4.0" in number and "higher" in number
     assert "1 of 8 measurements" in text
+    assert "all_views, digits, k-NN top-1" not in text, "what does not differ is not listed"
+
+
+def test_compare_names_what_one_study_lacks_as_a_whole():
+    first, second = {"runs": {"a": {"seed": 1}}}, {"runs": {"a": {"seed": 2}, "b": {"seed": 1, "epochs": 3}}}
+    assert compare.differences(first, second) == [("runs.a.seed", 1, 2), ("runs.b", None, {"seed": 1, "epochs": 3})]
 
 
 def test_compare_refuses_a_folder_that_holds_no_study(tmp_path, capsys):

@@ -1,16 +1,22 @@
 """Two studies side by side: what is set differently, and which numbers differ by more than chance."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from genview.errors import GenviewError
 from genview.report import summary, wording
 from genview.report.summary import Measurement
+
+TASKS = {"probes": "Linear probe and k-NN", "zeroshot": "Zero-shot", "retrieval": "Retrieval"}
+CLEAR = ("higher", "lower")
+NOT_COMPARED = ("study", "results", "training")
+"""Names, and what all runs share: it shows in the runs."""
 
 
 def configuration(folder: str | Path) -> dict[str, Any]:
@@ -25,20 +31,21 @@ def configuration(folder: str | Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value that is no mapping, by its dotted key."""
-    if isinstance(values, Mapping) and values:
-        for key, inner in values.items():
-            yield from leaves(inner, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, values
-
-
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Keys whose values differ; None where a study does not have the key. The shared block ``training`` is left out:
-    what it says shows in the runs."""
-    left, right = (dict(leaves({k: v for k, v in side.items() if k != "training"})) for side in (first, second))
-    return [(key, left.get(key), right.get(key)) for key in {**left, **right} if left.get(key) != right.get(key)]
+    """Keys whose values differ; None where a study does not have the key, and then for the largest block that it lacks.
+    The shared block ``training`` is left out: what it says shows in the runs."""
+    found = []
+
+    def compare(left: Any, right: Any, path: str) -> None:
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            for key in {**left, **right}:
+                if path or key not in NOT_COMPARED:
+                    compare(left.get(key), right.get(key), f"{path}.{key}" if path else str(key))
+        elif left != right:
+            found.append((path, left, right))
+
+    compare(first, second, "")
+    return found
 
 
 def verdict(first: Measurement, second: Measurement) -> str:
@@ -63,25 +70,43 @@ def pairs(first: list[Measurement], second: list[Measurement]) -> list[tuple[Mea
 
 
 def _number(row: Measurement) -> str:
-    bounds = wording.interval(row.low, row.high, share=True)
-    return f"{100 * row.value:.1f}" + (f"  ({bounds})" if bounds else "")
+    bounds = escape(f" [{100 * row.low:.1f}, {100 * row.high:.1f}]") if None not in (row.low, row.high) else ""
+    return f"{100 * row.value:.1f}{bounds}"
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return "–"
+    return "there" if isinstance(value, Mapping) else escape(json.dumps(value, ensure_ascii=False))
+
+
+def _table(first: str, *columns: str, fold: bool) -> Table:
+    table = Table(first, box=None, header_style="bold", pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold", no_wrap=not fold)
+    return table
 
 
 def show(first: str | Path, second: str | Path, console: Console | None = None) -> None:
-    """Print the comparison of two folders ``results/<study>``.
+    """Print the comparison of two folders ``results/<study>``: settings, then measurements by task.
+
+    Of each task and dataset the first metric is shown, which is the dataset's own, and every other that differs by more
+    than its interval; summary.csv has them all.
 
     Raises:
         GenviewError: one of them holds no finished study.
     """
-    console = console or Console()
+    if console is None:
+        console = Console()
+        console = console if console.is_terminal else Console(width=140)
     left, right = configuration(first), configuration(second)
     names = [left["study"], right["study"]] if left["study"] != right["study"] else [str(first), str(second)]
 
-    different = [row for row in differences(left, right) if row[0] not in ("study", "results")]
+    different = differences(left, right)
     if different:
-        table = Table("key", *names, title="Configuration", title_justify="left", box=None, header_style="bold")
+        table = _table("configuration", *names, fold=True)
         for key, *values in different:
-            table.add_row(key, *("–" if value is None else json.dumps(value, ensure_ascii=False) for value in values))
+            table.add_row(key, *map(_setting, values))
         console.print(table)
     else:
         console.print("The configurations are the same.")
@@ -91,28 +116,35 @@ def show(first: str | Path, second: str | Path, console: Console | None = None) 
     if not shared:
         console.print("No run, dataset and metric is measured in both.")
         return
-    table = Table("run", "dataset", "metric", *names, "difference", "", title="Measurements, per cent")
-    table.title_justify, table.box, table.header_style = "left", None, "bold"
-    verdicts = []
-    for one, other in shared:
-        verdicts.append(verdict(one, other))
-        style = {"higher": "green", "lower": "red"}.get(verdicts[-1], "")
-        difference = f"{100 * (other.value - one.value):+.1f}"
-        cells = [
-            one.run,
-            one.dataset,
-            wording.title(one.metric),
-            _number(one),
-            _number(other),
-            difference,
-            verdicts[-1],
-        ]
-        table.add_row(*cells, style=style)
-    console.print(table)
-    clear = sum(word in ("higher", "lower") for word in verdicts)
+    clear, hidden, others = 0, 0, 0
+    for task, title in TASKS.items():
+        table, main = _table(f"{title}, per cent", *names, "difference", "", fold=False), set()
+        for one, other in (pair for pair in shared if pair[0].task == task):
+            word = verdict(one, other)
+            clear += word in CLEAR
+            first_metric = (one.run, one.dataset) not in main
+            main.add((one.run, one.dataset))
+            if not first_metric and word not in CLEAR:
+                hidden += 1
+                continue
+            if one.count != other.count:
+                others += 1
+                word += f", {one.count} and {other.count} test items"
+            name = f"{one.run}, {one.dataset}, {wording.title(one.metric)}"
+            difference = f"{100 * (other.value - one.value):+.1f}"
+            style = {"higher": "green", "lower": "red"}.get(verdict(one, other), "")
+            table.add_row(name, _number(one), _number(other), difference, word, style=style)
+        if table.row_count:
+            console.print()
+            console.print(table)
     console.print(
-        f"{clear} of {wording.plural(len(verdicts), 'measurement')} differ by more than their 95 % intervals allow."
+        f"\n{clear} of {wording.plural(len(shared), 'measurement')} differ by more than their intervals (95 %, in brackets) "
+        "allow."
     )
+    if hidden:
+        console.print(f"{hidden} more lie within their intervals and are in the summary.csv of the studies.")
+    if others:
+        console.print("Where the number of test items differs, the studies were not tested on the same data.")
     only = [sum(1 for row in side if not any(row in pair for pair in shared)) for side in rows]
     if any(only):
         console.print(f"Measured in one study only: {only[0]} in {names[0]}, {only[1]} in {names[1]}.")
