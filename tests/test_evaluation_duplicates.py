@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from genview import tables
 from genview.config.dataset import Dataset
@@ -26,7 +26,7 @@ def picture(index):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """Forty pretraining images; a test folder of which two are among them, one as it is and one slightly changed."""
+    """Forty pretraining images; a test folder of which three are among them: as it is, slightly changed, mirrored."""
     root = tmp_path_factory.mktemp("study")
     for index in range(40):
         path = root / "train" / f"{index:02d}.png"
@@ -42,6 +42,7 @@ def study(tmp_path_factory):
     picture(7).save(root / "test" / "test" / "a" / "planted.png")
     pixels = np.asarray(picture(21)).astype(int) + np.random.default_rng(0).integers(-3, 4, (32, 32, 3))
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / "test" / "test" / "b" / "changed.png")
+    ImageOps.mirror(picture(30)).save(root / "test" / "test" / "b" / "mirrored.png")
     source = Dataset(source="folder", path=str(root / "train"), shards=2, workers=1)
     _ingest(source, root / "data")
     encoder = encoders.load(ENCODER)
@@ -99,10 +100,12 @@ def test_planted_duplicates_are_found_counted_and_pictured(study, tmp_path):
     result = run(study, tmp_path, threshold=0.998)
     first = result["pairs"][0]
     assert (first["kind"], first["train"], first["test"]) == ("exact", "07", "test/a/planted.png")
-    assert ("21", "test/b/changed.png") in {(pair["train"], pair["test"]) for pair in result["pairs"]}
+    found = {(pair["train"], pair["test"]): pair["mirrored"] for pair in result["pairs"]}
+    assert found["21", "test/b/changed.png"] is False
+    assert found["30", "test/b/mirrored.png"] is True
     shares = {row["metric"]: row["value"] for row in result["results"]}
-    assert shares["exact_share"] == pytest.approx(1 / 18)
-    assert 2 / 18 <= shares["near_share"] <= 4 / 18
+    assert shares["exact_share"] == pytest.approx(1 / 19)
+    assert 3 / 19 <= shares["near_share"] <= 5 / 19
     assert Image.open(tmp_path / first["train_thumbnail"]).size == (32, 32)
     assert Image.open(tmp_path / first["test_thumbnail"]).tobytes() == picture(7).tobytes()
 

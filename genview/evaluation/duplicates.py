@@ -2,7 +2,8 @@
 
 The embeddings of the full foreground pass are compared with those of the test images by the same encoder. A pair from
 ``threshold`` on is a near-duplicate; equal images have equal embeddings, so that the exact ones are among these pairs,
-and are told by their pixels.
+and are told by their pixels. Test images are looked for mirrored, too: an encoder takes an image and its mirror image
+for two, while training, which mirrors at random, has seen both.
 """
 
 import logging
@@ -43,21 +44,35 @@ THUMBNAIL = 96
 
 @dataclass(frozen=True)
 class Match:
-    """A pretraining image that resembles a test image."""
+    """A pretraining image that resembles a test image, or its mirror image."""
 
     key: str
     test: int
     cosine: float
+    mirrored: bool = False
 
 
 def embeddings(part: Part, encoder: encoders.LoadedEncoder, batch_size: int) -> torch.Tensor:
-    """L2-normalised embeddings of the images of a part [n, E]."""
-    rows = []
+    """L2-normalised embeddings of the images of a part, and of their mirror images [2, n, E]."""
+    rows: list[list[torch.Tensor]] = [[], []]
     starts = range(0, len(part), batch_size)
     for start in track(starts, "test embeddings", total=len(starts), unit="batch"):
         images = [encoder.preprocess(part.image(i)) for i in range(start, min(start + batch_size, len(part)))]
-        rows.append(encoder.encode(torch.stack(images).to(encoder.device))[1].float())
-    return functional.normalize(torch.cat(rows), dim=1)
+        batch = torch.stack(images).to(encoder.device)
+        for side, pixels in zip(rows, (batch, batch.flip(-1))):
+            side.append(encoder.encode(pixels)[1].float())
+    return functional.normalize(torch.stack([torch.cat(side) for side in rows]), dim=-1)
+
+
+def folded(matches: Sequence[Match], images: int) -> list[Match]:
+    """One match of each pair, the better one, where test rows from ``images`` on are the mirror images of the first."""
+    best: dict[tuple[str, int], Match] = {}
+    for match in matches:
+        test = match.test % images
+        known = best.get((match.key, test))
+        if known is None or match.cosine > known.cosine:
+            best[match.key, test] = Match(match.key, test, match.cosine, match.test >= images)
+    return list(best.values())
 
 
 def pretraining(paths: Sequence[str | Path], encoder_digest: str) -> Iterator[tuple[list[str], np.ndarray]]:
@@ -178,13 +193,16 @@ def run(
     part = test_part(name, block, root, download, seed, pretraining_dataset, manifest)
     test = embeddings(part, encoder, config.batch_size)
     threshold = min(settings.threshold, 1 - ROUNDING)
-    matches, largest = search(test, pretraining(scores, encoder.digest), threshold)
+    matches, largest = search(test.flatten(0, 1), pretraining(scores, encoder.digest), threshold)
+    matches, largest = folded(matches, len(part)), largest.reshape(2, -1).max(0)
     matches.sort(key=lambda match: (-match.cosine, match.test, match.key))
     originals = _Originals(manifest, pretraining_dataset, {match.key for match in matches})
     exact = {
         (match.key, match.test)
         for match in matches
-        if match.cosine >= 1 - ROUNDING and same_pixels(originals.image(match.key), part.image(match.test))
+        if not match.mirrored
+        and match.cosine >= 1 - ROUNDING
+        and same_pixels(originals.image(match.key), part.image(match.test))
     }
     total = len(part)
     found_exact = len({test for _, test in exact})
@@ -218,6 +236,7 @@ def run(
                     "test": part.name_of(match.test),
                     "cosine": match.cosine,
                     "kind": "exact" if (match.key, match.test) in exact else "near",
+                    "mirrored": match.mirrored,
                     "train_thumbnail": f"{folder.name}/{names[0]}",
                     "test_thumbnail": f"{folder.name}/{names[1]}",
                 }

@@ -138,8 +138,8 @@ def show(first: str | Path, second: str | Path, console: Console | None = None) 
             console.print()
             console.print(table)
     console.print(
-        f"\n{clear} of {wording.plural(len(shared), 'measurement')} differ by more than their intervals (95 %, in brackets) "
-        "allow."
+        f"\n{clear} of {wording.plural(len(shared), 'measurement')} differ by more than their intervals "
+        "(95 %, in brackets) allow."
     )
     if hidden:
         console.print(f"{hidden} more lie within their intervals and are in the summary.csv of the studies.")

@@ -281,6 +281,7 @@ def _pairs(results: Results, dataset: str, pairs: list[dict[str, Any]]) -> Galle
                 with Image.open(file) as image:
                     tiles.append(pictures.tile(image, f"{words}: {pair[side]}", words))
         kind = "the same pixels" if pair.get("kind") == "exact" else "alike"
+        kind += " when mirrored" if pair.get("mirrored") else ""
         text = f"{kind}, cosine {pair['cosine']:.3f}" if "cosine" in pair else kind
         if tiles:
             cards.append(Card(tiles, text=text))
