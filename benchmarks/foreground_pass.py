@@ -9,18 +9,15 @@ preprocessed, nothing encoded) and the encoder alone (images already in memory).
 """
 
 import argparse
-import datetime
-import importlib.metadata
 import io
-import json
 import os
-import platform
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import record
 import torch
 from PIL import Image
 
@@ -181,21 +178,7 @@ def main() -> None:
     parser.add_argument("--scratch", help="folder for temporary files; default: the system's")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    result = {
-        "date": datetime.date.today().isoformat(),
-        "hardware": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "gpu": gpu},
-        "threads": torch.get_num_threads(),
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("torch", "open_clip_torch", "timm", "pyarrow")
-        },
-        **measure(options),
-    }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(text + "\n")
+    record.write(measure(options), options.output, "open_clip_torch", "timm", "pyarrow")
 
 
 if __name__ == "__main__":

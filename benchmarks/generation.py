@@ -10,12 +10,8 @@ processor's seconds (of ours with loading, of all threads): they do not count th
 """
 
 import argparse
-import datetime
-import importlib.metadata
 import io
 import json
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -37,6 +33,7 @@ from genview.generation.plan import Request, requests
 from genview.generation.sampler import Sampler
 
 sys.path.insert(0, str(Path(__file__).parent))
+import record
 from unclip_architecture import save_random
 
 LEVELS, SCALES = (0, 100, 200, 300, 400), (8.0, 6.0, 4.0, 2.0)
@@ -229,22 +226,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    result = {
-        "date": datetime.date.today().isoformat(),
-        "hardware": {
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        },
-        "threads": options.threads,
-        "versions": {name: importlib.metadata.version(name) for name in ("torch", "diffusers", "transformers")},
-        **measure(options),
-    }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(text + "\n")
+    record.write(measure(options), options.output, "diffusers", "transformers")
 
 
 if __name__ == "__main__":

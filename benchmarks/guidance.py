@@ -11,11 +11,6 @@ or with ``--model`` for a chat model of the hub or a folder, on a GPU where ther
 """
 
 import argparse
-import datetime
-import importlib.metadata
-import json
-import os
-import platform
 import sys
 import tempfile
 import time
@@ -32,6 +27,7 @@ from genview.guidance.chat_model import ChatModel
 from genview.guidance.language_model import Scorer
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
+import record
 from chat_models import language_model
 
 SIZES = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6, "num_attention_heads": 4}
@@ -117,17 +113,9 @@ def main() -> None:
         "shared_prefix_tokens": 0 if scorer.model._cache is None else len(scorer.model._prefix),
         "batch_size": options.batch_size,
         "precision": options.precision,
-        "threads": options.threads,
         "model": options.model or "Llama, random weights",
-        "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine() + " CPU",
-        "load_average": [round(load, 1) for load in os.getloadavg()],
-        "date": datetime.date.today().isoformat(),
-        "versions": {name: importlib.metadata.version(name) for name in ("genview", "torch", "transformers")},
     }
-    print(json.dumps(result, indent=2))
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(result, indent=2) + "\n")
+    record.write(result, options.output, "transformers")
 
 
 if __name__ == "__main__":

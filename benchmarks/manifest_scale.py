@@ -7,12 +7,7 @@ shards, tables, joins, and the published files. Run it as
 """
 
 import argparse
-import datetime
 import hashlib
-import importlib.metadata
-import json
-import os
-import platform
 import resource
 import tempfile
 import time
@@ -23,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import record
 
 from genview import tables
 from genview.data import duplicates, manifest, published
@@ -98,15 +94,8 @@ def main() -> None:
         "seconds_in_all": round(sum(STEPS.values()), 1),
         "peak_gib": round(peak() / 2**30, 2),
         "bytes": sizes,
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
-        "date": datetime.date.today().isoformat(),
-        "versions": {name: importlib.metadata.version(name) for name in ("genview", "pyarrow", "numpy")},
     }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text + "\n")
+    record.write(result, arguments.output, "pyarrow", "numpy")
 
 
 def run(folder: Path, count: int, shards: int) -> dict[str, int]:

@@ -8,13 +8,9 @@ heads are trained with SGD at ten rates, and each epoch ends with an evaluation.
 """
 
 import argparse
-import json
-import os
-import platform
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 
+import record
 import torch
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
@@ -26,29 +22,6 @@ from genview.evaluation.splits import LabelledDataset, seeded_parts
 from genview.models import load as models
 
 SEED = 42
-RESULTS = Path(__file__).parent / "results"
-
-
-def conditions() -> dict:
-    """Where and with what this was measured."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    cpu = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "gpu": gpu,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "load_average": os.getloadavg()[0],
-    }
 
 
 def timed(function):
@@ -128,7 +101,6 @@ def compare(name: str, epochs: int) -> dict:
         "ratio_wall": their_cost["wall_seconds"] / cost["wall_seconds"],
         "ratio_cpu": their_cost["cpu_seconds"] / cost["cpu_seconds"],
         "encoder_alone_images_per_cpu_second": encoder_alone(encoder),
-        "conditions": conditions(),
     }
 
 
@@ -160,7 +132,7 @@ def figures(train: int, test: int) -> dict:
                 f"k-NN {knn['value']:.3f} [{knn['low']:.3f}, {knn['high']:.3f}]",
                 flush=True,
             )
-    return {"figures": rows, "conditions": conditions()}
+    return {"figures": rows}
 
 
 def main() -> None:
@@ -177,9 +149,7 @@ def main() -> None:
         value, name = figures(arguments.train, arguments.test), "probe_figures.json"
     else:
         value, name = compare(arguments.dataset, arguments.epochs), "probe.json"
-        print(json.dumps(value, indent=2))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    record.write(value, record.RESULTS / name, "timm")
 
 
 if __name__ == "__main__":

@@ -12,16 +12,14 @@ Steps of the two alternate, so that both see the same load of the machine; the r
 """
 
 import argparse
-import json
-import os
 import statistics
 import time
 from pathlib import Path
 
+import record
 import torch
 import torch.nn.functional as F
 
-from genview import atomic
 from genview.config.foreground import Encoder
 from genview.config.training import Run
 from genview.data import scenes
@@ -34,7 +32,6 @@ from genview.training.scoring import Scorer
 
 VIEWS = 4
 ALL = {"image_image": 1, "image_image_quality": 1, "image_text": 1, "image_text_quality": 1}
-RESULTS = Path(__file__).parent / "results"
 
 
 class Clock:
@@ -136,7 +133,7 @@ def main():
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), default="fp32")
-    parser.add_argument("--output", type=Path, default=RESULTS / "training.json")
+    parser.add_argument("--output", type=Path, default=record.RESULTS / "training.json")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     projector = (256, 256, 64) if options.architecture == "tiny" else (4096, 4096, 256)
@@ -182,8 +179,6 @@ def main():
         "views": VIEWS,
         "batch": options.batch,
         "precision": options.precision,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        "load_average": os.getloadavg()[0],
         "first_loss": values,
     }
     for name in clocks:
@@ -198,8 +193,7 @@ def main():
     result["speedup"] = result["published"]["seconds_per_step"] / result["ours"]["seconds_per_step"]
     if device.type == "cuda":
         result["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
-    atomic.write_json(options.output, result)
-    print(json.dumps(result, indent=2))
+    record.write(result, options.output, "accelerate", "timm", "open_clip_torch")
 
 
 if __name__ == "__main__":
