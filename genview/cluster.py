@@ -31,7 +31,7 @@ def left_behind(folder: Path, artifacts: str) -> list[str]:
             [*QUEUE, f"--user={getpass.getuser()}"], check=True, capture_output=True, text=True, timeout=60
         ).stdout
     except (subprocess.SubprocessError, OSError) as error:
-        logger.warning("whether jobs of an earlier start are on the cluster is not known: %s", error)
+        logger.info("whether jobs of an earlier start are on the cluster is not known: %s", error)
         return []
     starts: dict[str, list[str]] = {}
     for line in queue.splitlines():
