@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from genview import atomic
-from genview.errors import GenviewError
 
 PACKAGE = Path(__file__).parent
 
@@ -88,19 +87,17 @@ def code_record(folder: str | Path, *modules: str) -> str:
 
     A workflow takes it as the input that stands for the code: it is as old as the newest file was when it was written,
     so that its time tells of edits, and not of touched files.
-    Where the folder cannot be written, an older record stays, or there is none and a job that needs it will say so.
+
+    Raises:
+        GenviewError: the folder cannot be written.
     """
     path = Path(folder) / f"{'+'.join(modules)}.json"
     digests = {Path(file).relative_to(PACKAGE.parent).as_posix(): _sha256(file) for file in sources(*modules)}
     text = json.dumps(digests, indent=2) + "\n"
-    try:
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            atomic.write_text(path, text)
-            newest = max(os.stat(file).st_mtime_ns for file in sources(*modules))
-            os.utime(path, ns=(newest, newest))
-    except (GenviewError, OSError):
-        pass
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        atomic.write_text(path, text)
+        newest = max(os.stat(file).st_mtime_ns for file in sources(*modules))
+        os.utime(path, ns=(newest, newest))
     return str(path)
 
 

@@ -99,6 +99,7 @@ def test_the_record_of_code_is_written_anew_for_an_edit_and_not_for_a_touched_fi
     assert record()[0] == module.stat().st_mtime_ns > before[0] and record()[1] != before[1]
 
 
-def test_a_folder_that_cannot_be_written_hinders_no_dry_run(tmp_path):
+def test_a_folder_that_cannot_be_written_is_said_and_no_old_record_stands_for_new_code(tmp_path):
     (tmp_path / "code").write_text("a file where the folder should be")
-    assert not Path(provenance.code_record(tmp_path / "code", "genview.data.keys")).exists()
+    with pytest.raises(OSError, match="code"):
+        provenance.code_record(tmp_path / "code", "genview.data.keys")

@@ -47,7 +47,10 @@ def collection():
 
 def code(*modules):
     """The file that stands for these modules and all they import: one input instead of some forty, a job at a time."""
-    return provenance.code_record(f"{RESULTS}/code", *modules)
+    try:
+        return provenance.code_record(f"{RESULTS}/code", *modules)
+    except (GenviewError, OSError) as error:
+        raise WorkflowError(str(error)) from None
 
 
 def settings(**blocks):
