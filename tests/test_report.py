@@ -98,6 +98,15 @@ def test_every_picture_says_what_it_shows(page):
     assert len(page.drawings) >= 10 and all(len(drawing["aria-label"]) > 20 for drawing in page.drawings)
 
 
+def test_every_figure_is_explained_in_words(text):
+    assert text.count('<figure class="drawing">') == text.count("<figcaption>") >= 10
+
+
+def test_a_level_is_drawn_with_levels_of_its_kind_only(folder):
+    names = {file.name for file in (folder / "figures/audit").iterdir()}
+    assert names == {"audit-clip-cosine-noise-level.svg"}
+
+
 def test_headings_leave_out_no_level_and_every_link_leads_somewhere(page):
     assert page.headings[0] == 1 and page.headings.count(1) == 1
     assert all(after <= before + 1 for before, after in zip(page.headings, page.headings[1:]))

@@ -16,7 +16,7 @@ EXAMPLES = 4
 GROUPS = 8
 SAMPLES = 3
 MEANINGS = {
-    "clip_cosine": "cosine of the embeddings of an original and its view; 1: the same",
+    "clip_cosine": "cosine of the embeddings of an original and its view, at most 1",
     "clip_cosine_by_chance": "the same with the view of another image: what unrelated images reach",
     "class_kept": "share of the views in which an independent judge sees the original's class",
     "class_of_original": "the same for the originals: the most that can be expected",
@@ -125,20 +125,9 @@ def audit(results: Results) -> Section | None:
         name: {_name(row): row for row in record["results"] if _level(row) is None} for name, record in records.items()
     }
     metrics = list(dict.fromkeys(metric for rows in overall.values() for metric in rows))
-    rows = [
-        [Cell(wording.heading(metric), MEANINGS.get(metric.split(" (")[0], "")),
-         *(_cell(overall[name].get(metric)) for name in records)]
-        for metric in metrics
-    ]  # fmt: skip
-    blocks: list[Block] = [
-        Table(
-            "Audit over all levels",
-            ["measure", *records],
-            rows,
-            "Small print: 95 % interval, where one was computed, and the number of images.",
-            numeric=range(1, len(records) + 1),
-        )
-    ]
+    rows = [[_measure(metric, overall), *(_cell(overall[name].get(metric)) for name in records)] for metric in metrics]
+    columns, small = ["measure", *records], "Small print: 95 % interval, where one was computed."
+    blocks: list[Block] = [Table("Audit over all levels", columns, rows, small, numeric=range(1, len(columns)))]
     for metric in metrics:
         for column in ("noise_level", "guidance_scale"):
             curves = {name: _by_level(record, metric, column) for name, record in records.items()}
@@ -163,12 +152,17 @@ def _level(row: dict[str, Any]) -> tuple[str, float] | None:
     return None
 
 
+def _measure(metric: str, overall: dict[str, dict[str, dict[str, Any]]]) -> Cell:
+    counts = dict.fromkeys(rows[metric]["count"] for rows in overall.values() if rows.get(metric, {}).get("count"))
+    images = f"{wording.listing(map(wording.count, counts))} images" if counts else ""
+    meaning = MEANINGS.get(metric.split(" (")[0], "")
+    return Cell(wording.heading(metric), "; ".join(text for text in (meaning, images) if text))
+
+
 def _cell(row: dict[str, Any] | None) -> Cell:
     if row is None or row.get("value") is None:
         return Cell("–")
-    notes = [wording.interval(row.get("low"), row.get("high"), share=False)]
-    notes.append(f"n = {wording.count(row['count'])}" if row.get("count") else "")
-    return Cell(f"{row['value']:.3f}", ", ".join(note for note in notes if note))
+    return Cell(f"{row['value']:.3f}", wording.interval(row.get("low"), row.get("high"), share=False))
 
 
 def _by_level(record: dict[str, Any], metric: str, column: str) -> list[tuple[float, dict[str, Any]]]:
