@@ -98,12 +98,10 @@ def test_killed_at_random_moments_the_same_command_ends_in_the_same_artifacts(st
     assert kills.leftovers(work.root / "results") == []
 
 
-FEATURES = "originals/features/digits.safetensors"
 FULL = {
     "ingestion": ("data/manifest.parquet", ["data"], 16_000),
     "generation": ("views/img/0-of-2.tar", ["views/img/0-of-2.tar", "views/img/0-of-2.parquet"], 110_000),
     "training": ("runs/originals/model", ["runs/originals"], 1_000_000),
-    "features": (f"probes/{FEATURES}", [f"probes/{FEATURES}"], 60_000),
     "report": ("report.html", ["report.html", "summary.csv", "figures", "configuration.json"], 20_000),
 }
 """What is asked for, what of a finished study is lost before, and the bytes that are free then."""
