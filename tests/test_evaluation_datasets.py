@@ -10,7 +10,8 @@ from PIL import Image
 
 from genview.config.evaluation import LocalDataset
 from genview.errors import GenviewError
-from genview.evaluation import catalogue, datasets, local, official, prompts
+from genview.evaluation import catalogue, local, official, prompts
+from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part, check_labels, seeded_parts
 
 
@@ -20,7 +21,7 @@ def picture(path, shade):
 
 
 def load(name, root, **options):
-    return datasets.load(name, options.pop("block", None), root=root, download=False, seed=7)
+    return Request(name, options.pop("block", None), root=root, seed=7).load()
 
 
 def test_the_table_has_the_published_datasets_with_their_metrics():

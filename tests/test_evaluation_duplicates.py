@@ -15,6 +15,7 @@ from genview.data import ingest, manifest, scenes
 from genview.data.reader import Reader, data_root
 from genview.errors import GenviewError
 from genview.evaluation import duplicates
+from genview.evaluation.datasets import Request
 from genview.foreground import encoder as encoders
 
 ENCODER = Encoder(model="small/clip", batch_size=32)
@@ -77,16 +78,12 @@ def _ingest(source, folder):
 def run(study, folder, **settings):
     root, source = study
     duplicates.run(
-        "mine",
-        LocalDataset(kind="image_folder", path=str(root / "test")),
+        Request("mine", LocalDataset(kind="image_folder", path=str(root / "test")), seed=1),
         Duplicates(**settings),
         ENCODER,
         pretraining_dataset=source,
         manifest=root / "data" / "manifest.parquet",
         scores=[root / "0.parquet", root / "1.parquet"],
-        root="x",
-        download=False,
-        seed=1,
         result=folder / "mine.json",
         keys=folder / "mine.txt",
         pictures=folder / "mine",

@@ -12,11 +12,12 @@ from sklearn.metrics import balanced_accuracy_score
 
 from genview.config.evaluation import LocalDataset
 from genview.errors import GenviewError
-from genview.evaluation import benchmark, datasets, frozen, prompts, retrieval, zeroshot
+from genview.evaluation import benchmark, frozen, prompts, retrieval, zeroshot
+from genview.evaluation.datasets import Request
 from genview.models import load as models
 
-BLOCK = LocalDataset(kind="scenes", train=12, test=150)
-COMMON = {"batch_size": 64, "workers": 0, "root": "x", "download": False, "seed": 2, "stamp": {"stage": "test"}}
+REQUEST = Request("scenes", LocalDataset(kind="scenes", train=12, test=150), seed=2)
+COMMON = {"batch_size": 64, "workers": 0, "stamp": {"stage": "test"}}
 NUMPY_BREAKS_CLIP_BENCHMARK = tuple(int(part) for part in np.__version__.split(".")[:2]) >= (2, 4)
 
 
@@ -28,7 +29,7 @@ def model():
 @pytest.fixture(scope="module")
 def classified(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("zeroshot") / "r.json"
-    zeroshot.run("scenes", BLOCK, model=model, output=path, **COMMON)
+    zeroshot.run(REQUEST, model=model, output=path, **COMMON)
     return json.loads(path.read_text())
 
 
@@ -38,7 +39,7 @@ def values(result):
 
 def test_classification_gives_clip_benchmarks_numbers(model, classified):
     encoder = frozen.load(model, layer="embedding", text=True)
-    dataset = datasets.load("scenes", BLOCK, root="x", download=False, seed=2)
+    dataset = REQUEST.load()
     items = zeroshot.Labelled(dataset.test, encoder.transform, prompts.class_names(dataset))
     classifier = zeroshot_classification.zero_shot_classifier(
         encoder.model, encoder.tokenizer, items.classes, prompts.templates(dataset), "cpu", amp=False
@@ -54,13 +55,13 @@ def test_classification_gives_clip_benchmarks_numbers(model, classified):
 
 
 def test_retrieval_gives_clip_benchmarks_numbers(model, tmp_path):
-    retrieval.run("scenes", BLOCK, model=model, recall_at=(1, 5, 10), output=tmp_path / "r.json", **COMMON)
+    retrieval.run(REQUEST, model=model, recall_at=(1, 5, 10), output=tmp_path / "r.json", **COMMON)
     found = json.loads((tmp_path / "r.json").read_text())
     assert [row["metric"] for row in found["results"]] == [
         f"{what}_recall_at_{k}" for what in ("image", "text") for k in (1, 5, 10)
     ]
     encoder = frozen.load(model, layer="embedding", text=True)
-    dataset = datasets.load("scenes", BLOCK, root="x", download=False, seed=2)
+    dataset = REQUEST.load()
     items = retrieval.Captioned(dataset.test, encoder.transform)
     loader = torch.utils.data.DataLoader(items, batch_size=32, collate_fn=retrieval.image_captions_collate_fn)
     theirs = zeroshot_retrieval.evaluate(encoder.model, loader, encoder.tokenizer, "cpu", False, [1, 5, 10])
@@ -72,13 +73,13 @@ def test_retrieval_gives_clip_benchmarks_numbers(model, tmp_path):
 
 
 def test_a_rank_beyond_the_number_of_images_is_refused(model, tmp_path):
-    small = LocalDataset(kind="scenes", train=12, test=6)
+    small = Request("scenes", LocalDataset(kind="scenes", train=12, test=6), seed=2)
     with pytest.raises(GenviewError, match="recall at 10 needs as many images, there are 6"):
-        retrieval.run("scenes", small, model=model, recall_at=(1, 10), output=tmp_path / "r.json", **COMMON)
+        retrieval.run(small, model=model, recall_at=(1, 10), output=tmp_path / "r.json", **COMMON)
 
 
 def test_captions_are_needed(tmp_path):
-    dataset = datasets.load("digits", None, root="x", download=False, seed=2)
+    dataset = Request("digits", seed=2).load()
     with pytest.raises(GenviewError, match="no test image has a caption"):
         retrieval.captioned_part(dataset.test, "digits")
 
@@ -87,13 +88,13 @@ def test_a_model_without_a_tokenizer_is_refused(model, tmp_path):
     for name in (frozen.CONFIGURATION, frozen.WEIGHTS):
         (tmp_path / name).write_bytes((model / name).read_bytes())
     with pytest.raises(GenviewError, match="no tokenizer"):
-        zeroshot.run("scenes", BLOCK, model=tmp_path, output=tmp_path / "r.json", **COMMON)
+        zeroshot.run(REQUEST, model=tmp_path, output=tmp_path / "r.json", **COMMON)
 
 
 def test_nothing_is_downloaded_unasked(model, tmp_path):
-    arguments = {**COMMON, "root": tmp_path}
+    request = Request("flickr30k", root=tmp_path)
     with pytest.raises(GenviewError, match=r"flickr30k.*no such folder"):
-        retrieval.run("flickr30k", None, model=model, recall_at=(1,), output=tmp_path / "r.json", **arguments)
+        retrieval.run(request, model=model, recall_at=(1,), output=tmp_path / "r.json", **COMMON)
 
 
 def test_clip_benchmarks_class_names_fit_the_table():
@@ -105,8 +106,8 @@ def test_clip_benchmarks_class_names_fit_the_table():
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
-    benchmark.export("scenes", BLOCK, folder / "labels", root="x", seed=2)
-    benchmark.export("scenes", BLOCK, folder / "captions", root="x", seed=2, retrieval=True)
+    benchmark.export(REQUEST, folder / "labels")
+    benchmark.export(REQUEST, folder / "captions", retrieval=True)
     return folder
 
 

@@ -17,10 +17,10 @@ import torch
 from clip_benchmark import cli, models
 from clip_benchmark.webdataset_builder import PIL_to_bytes, convert_dataset, convert_retrieval_dataset
 
-from genview.config.evaluation import LocalDataset
 from genview.config.load import load as load_configuration
 from genview.errors import GenviewError
-from genview.evaluation import datasets, frozen, prompts
+from genview.evaluation import frozen, prompts
+from genview.evaluation.datasets import Request
 from genview.evaluation.retrieval import Captioned, captioned_part
 from genview.evaluation.zeroshot import Labelled
 
@@ -42,19 +42,17 @@ def register() -> None:
         models.MODEL_TYPES.append(MODEL_TYPE)
 
 
-def export(
-    name: str, block: LocalDataset | None, folder: str | Path, *, root: str, seed: int, retrieval: bool = False
-) -> None:
+def export(request: Request, folder: str | Path, *, retrieval: bool = False) -> None:
     """Write the test part of a dataset as clip_benchmark's WebDataset folder (PNG, class names, templates).
 
     Raises:
         GenviewError: the dataset is missing, or has no captions for retrieval.
     """
-    dataset = datasets.load(name, block, root=root, download=False, seed=seed)
+    dataset = request.load()
     to_bytes = PIL_to_bytes("png")
     options = {"transform": None, "image_format": "png", "verbose": False}
     if retrieval:
-        items = Captioned(captioned_part(dataset.test, name), to_bytes)
+        items = Captioned(captioned_part(dataset.test, request.name), to_bytes)
         convert_retrieval_dataset(items, "test", str(folder), **options)
         return
     items = Labelled(dataset.test, to_bytes, prompts.class_names(dataset))

@@ -1,6 +1,8 @@
 """Every dataset of a study's evaluation, by its name: the configuration's own first, then the table's."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from genview.config.dataset import Dataset
 from genview.config.evaluation import LocalDataset
@@ -8,30 +10,48 @@ from genview.evaluation import local, official
 from genview.evaluation.splits import LabelledDataset
 
 
-def load(
-    name: str,
-    block: LocalDataset | None,
-    *,
-    root: str | Path,
-    download: bool,
-    seed: int,
-    source: Dataset | None = None,
-    manifest_path: str | Path | None = None,
-) -> LabelledDataset:
-    """Open a dataset.
+@dataclass(frozen=True)
+class Request:
+    """Which dataset is wanted, and where it is found.
 
-    Args:
+    Attributes:
         name: its name.
-        block: its block in ``evaluation.datasets``; null: a dataset of ``genview.evaluation.catalogue``.
+        block: its block in ``evaluation.datasets``; None: a dataset of ``genview.evaluation.catalogue``.
         root: folder of torchvision's datasets.
         download: let torchvision fetch what is missing.
         seed: of every drawn part.
         source: the study's own dataset, for ``own_labels``.
-        manifest_path: the study's manifest, for ``own_labels``.
-
-    Raises:
-        GenviewError: unknown, missing or incomplete; says what to do.
+        manifest: the study's manifest, for ``own_labels``.
     """
-    if block is not None:
-        return local.load(name, block, seed=seed, source=source, manifest_path=manifest_path)
-    return official.load(name, root=root, download=download, seed=seed)
+
+    name: str
+    block: LocalDataset | None = None
+    root: str | Path = "datasets"
+    download: bool = False
+    seed: int = 0
+    source: Dataset | None = None
+    manifest: str | Path | None = None
+
+    @classmethod
+    def of_rule(cls, settings: dict[str, Any], manifest: str | Path | None = None) -> "Request":
+        """From the parameters of a rule (``workflow/rules/evaluation_inputs.smk``)."""
+        block, source = settings["block"], settings["source"]
+        return cls(
+            name=settings["dataset"],
+            block=LocalDataset.model_validate(block) if block else None,
+            root=settings["root"],
+            download=settings["download"],
+            seed=settings["seed"],
+            source=Dataset.model_validate(source) if source else None,
+            manifest=manifest,
+        )
+
+    def load(self) -> LabelledDataset:
+        """Open the dataset.
+
+        Raises:
+            GenviewError: unknown, missing or incomplete; says what to do.
+        """
+        if self.block is not None:
+            return local.load(self.name, self.block, seed=self.seed, source=self.source, manifest_path=self.manifest)
+        return official.load(self.name, root=self.root, download=self.download, seed=self.seed)

@@ -22,12 +22,13 @@ from torch.nn import functional
 
 from genview import atomic, tables
 from genview.config.dataset import Dataset
-from genview.config.evaluation import Duplicates, LocalDataset
+from genview.config.evaluation import Duplicates
 from genview.config.foreground import Encoder
 from genview.data import manifest as manifests
 from genview.data.reader import Reader, data_root
 from genview.errors import GenviewError
-from genview.evaluation import accuracy, catalogue, datasets, zeroshot
+from genview.evaluation import accuracy, catalogue, zeroshot
+from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part
 from genview.foreground import encoder as encoders
 from genview.progress import track
@@ -137,17 +138,13 @@ def same_pixels(first: Image.Image, second: Image.Image) -> bool:
     return first.size == second.size and first.convert("RGB").tobytes() == second.convert("RGB").tobytes()
 
 
-def test_part(
-    name: str, block: LocalDataset | None, root: str | Path, download: bool, seed: int, source: Dataset, manifest
-) -> Part:
+def test_part(request: Request) -> Part:
     """The test images of a dataset: ours, or one that only clip_benchmark knows."""
-    if block is None and name not in catalogue.ENTRIES:
-        items = zeroshot.third_party(name, root, download, None, "zeroshot_retrieval")
+    if request.block is None and request.name not in catalogue.ENTRIES:
+        items = zeroshot.third_party(request, None, "zeroshot_retrieval")
         rows = np.arange(len(items), dtype=np.int64)
         return Part(partial(_first, items), rows, np.zeros(len(items), np.int64))
-    return datasets.load(
-        name, block, root=root, download=download, seed=seed, source=source, manifest_path=manifest
-    ).test
+    return request.load().test
 
 
 def _first(items: Any, index: int) -> Image.Image:
@@ -161,17 +158,13 @@ def _thumbnail(image: Image.Image, path: Path) -> None:
 
 
 def run(
-    name: str,
-    block: LocalDataset | None,
+    request: Request,
     settings: Duplicates,
     config: Encoder,
     *,
     pretraining_dataset: Dataset,
     manifest: str | Path,
     scores: Sequence[str | Path],
-    root: str | Path,
-    download: bool,
-    seed: int,
     result: str | Path,
     keys: str | Path,
     pictures: str | Path,
@@ -190,7 +183,7 @@ def run(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = encoders.load(config, device)
-    part = test_part(name, block, root, download, seed, pretraining_dataset, manifest)
+    part = test_part(request)
     test = embeddings(part, encoder, config.batch_size)
     threshold = min(settings.threshold, 1 - ROUNDING)
     matches, largest = search(test.flatten(0, 1), pretraining(scores, encoder.digest), threshold)
@@ -207,7 +200,7 @@ def run(
     total = len(part)
     found_exact = len({test for _, test in exact})
     found = len({match.test for match in matches})
-    own = block is not None and block.kind == "own_labels"
+    own = request.block is not None and request.block.kind == "own_labels"
     rows = []
     for metric, count in (("exact_share", found_exact), ("near_share", found)):
         rows.append(accuracy.row(metric, count / total, *accuracy.wilson(count / total, total), total))
@@ -216,9 +209,9 @@ def run(
         aside = Path(log).with_suffix(".keys.txt")
         atomic.write_text(aside, "".join(f"{key}\n" for key in listed))
         raise GenviewError(
-            f"dataset {name}: {found} of {total} test images are among the pretraining images ({found_exact} exactly), "
-            f"more than evaluation.duplicates.stop_share allows; {aside} lists the pretraining images: name it in "
-            "dataset.exclude"
+            f"dataset {request.name}: {found} of {total} test images are among the pretraining images "
+            f"({found_exact} exactly), more than evaluation.duplicates.stop_share allows; {aside} lists the "
+            "pretraining images: name it in dataset.exclude"
         )
     # Exact pairs first, then the most alike.
     matches.sort(key=lambda match: ((match.key, match.test) not in exact, -match.cosine, match.test, match.key))
@@ -243,7 +236,7 @@ def run(
             )
     atomic.write_text(keys, "".join(f"{key}\n" for key in listed))
     value = {
-        "dataset": name,
+        "dataset": request.name,
         "metric": "exact_share",
         "threshold": threshold,
         "results": rows,

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from genview.config.dataset import Dataset as Source
 from genview.config.evaluation import Features as Settings
-from genview.config.evaluation import LocalDataset
 from genview.errors import GenviewError
-from genview.evaluation import datasets, frozen, store
+from genview.evaluation import frozen, store
+from genview.evaluation.datasets import Request
 from genview.evaluation.frozen import FrozenEncoder
 from genview.evaluation.splits import LabelledDataset, Part, check_labels
 from genview.progress import track
@@ -91,24 +90,17 @@ def extract(dataset: LabelledDataset, encoder: FrozenEncoder, settings: Settings
 
 
 def run(
-    name: str,
-    block: LocalDataset | None,
+    request: Request,
     settings: Settings,
     *,
     model: str | Path,
-    root: str | Path,
-    download: bool,
-    seed: int,
     output: str | Path,
     stamp: dict[str, str],
-    source: Source | None = None,
-    manifest: str | Path | None = None,
 ) -> None:
     """Encode a dataset with the model of a run and write the features.
 
     Raises:
         GenviewError: the dataset or the model is missing or wrong.
     """
-    dataset = datasets.load(name, block, root=root, download=download, seed=seed, source=source, manifest_path=manifest)
     encoder = frozen.load(model, layer=settings.layer, precision=settings.precision, device=frozen.default_device())
-    store.save(extract(dataset, encoder, settings, **stamp), output)
+    store.save(extract(request.load(), encoder, settings, **stamp), output)

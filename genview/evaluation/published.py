@@ -17,10 +17,10 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from genview import atomic
-from genview.config.dataset import Dataset as Source
-from genview.config.evaluation import Features, LocalDataset, Probe
+from genview.config.evaluation import Features, Probe
 from genview.errors import GenviewError
-from genview.evaluation import datasets, frozen, linear, logistic, probe, store
+from genview.evaluation import frozen, linear, logistic, probe, store
+from genview.evaluation.datasets import Request
 from genview.evaluation.features import encode, loader
 from genview.evaluation.frozen import FrozenEncoder
 from genview.evaluation.splits import LabelledDataset, Part, seeded_parts
@@ -168,19 +168,14 @@ def fit(
 
 
 def run(
-    name: str,
-    block: LocalDataset | None,
+    request: Request,
     reading: Features,
     settings: Probe,
     *,
     model: str | Path,
     features: str | Path,
-    root: str | Path,
-    seed: int,
     output: str | Path,
     stamp: dict[str, str],
-    source: Source | None = None,
-    manifest: str | Path | None = None,
 ) -> None:
     """Probe a run with the published protocol and write the result.
 
@@ -189,12 +184,11 @@ def run(
     """
     plain = store.load(features)
     overlapping = probe.check_overlap(plain, settings.allowed_overlap)
-    dataset = datasets.load(name, block, root=root, download=False, seed=seed, source=source, manifest_path=manifest)
     device = frozen.default_device()
     encoder = frozen.load(model, layer=reading.layer, precision=reading.precision, device=device)
     if encoder.digest != plain.details["model_digest"]:
         raise GenviewError(f"{features}: made with another model than {model} is now; make them again")
-    outcome = fit(dataset, plain, encoder, settings, reading, seed=seed)
-    result = probe.report(plain, settings, outcome, overlapping=overlapping, seed=seed, device=device)
+    outcome = fit(request.load(), plain, encoder, settings, reading, seed=request.seed)
+    result = probe.report(plain, settings, outcome, overlapping=overlapping, seed=request.seed, device=device)
     result |= {"epochs": settings.epochs, "batch_size": settings.batch_size}
     atomic.write_json(output, {**result, "provenance": stamp})

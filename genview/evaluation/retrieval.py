@@ -10,10 +10,9 @@ from clip_benchmark.metrics import zeroshot_retrieval
 from torch.utils.data import Dataset as Items
 
 from genview import atomic
-from genview.config.dataset import Dataset as Source
-from genview.config.evaluation import LocalDataset
 from genview.errors import GenviewError
-from genview.evaluation import accuracy, datasets, frozen
+from genview.evaluation import accuracy, frozen
+from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part
 from genview.evaluation.zeroshot import third_party
 
@@ -49,20 +48,14 @@ def captioned_part(part: Part, name: str) -> Part:
 
 
 def run(
-    name: str,
-    block: LocalDataset | None,
+    request: Request,
     *,
     model: str | Path,
     recall_at: Sequence[int],
     batch_size: int,
     workers: int,
-    root: str | Path,
-    download: bool,
-    seed: int,
     output: str | Path,
     stamp: dict[str, str],
-    source: Source | None = None,
-    manifest: str | Path | None = None,
 ) -> None:
     """Retrieve images by caption and captions by image on the test part, and write the result.
 
@@ -70,15 +63,15 @@ def run(
         GenviewError: the dataset or model is missing, has no text, or is smaller than a rank that is asked for.
     """
     encoder = frozen.load(model, layer="embedding", device=frozen.default_device(), text=True)
-    if block is None:
-        items = third_party(name, root, download, encoder.transform, "zeroshot_retrieval")
+    if request.block is None:
+        items = third_party(request, encoder.transform, "zeroshot_retrieval")
     else:
-        dataset = datasets.load(
-            name, block, root=root, download=download, seed=seed, source=source, manifest_path=manifest
-        )
-        items = Captioned(captioned_part(dataset.test, name), encoder.transform)
+        dataset = request.load()
+        items = Captioned(captioned_part(dataset.test, request.name), encoder.transform)
     if len(items) < max(recall_at):
-        raise GenviewError(f"dataset {name}: recall at {max(recall_at)} needs as many images, there are {len(items)}")
+        raise GenviewError(
+            f"dataset {request.name}: recall at {max(recall_at)} needs as many images, there are {len(items)}"
+        )
     counts = {"image": 0, "text": len(items)}
 
     def counted(batch):
@@ -101,7 +94,7 @@ def run(
             share = metrics[f"{what}_retrieval_recall@{k}"]
             rows.append(accuracy.row(f"{what}_recall_at_{k}", share, *accuracy.wilson(share, queries), queries))
     result = {
-        "dataset": name,
+        "dataset": request.name,
         "metric": f"image_recall_at_{min(recall_at)}",
         "results": rows,
         "interval": "95 %, Wilson's score interval over the queries",

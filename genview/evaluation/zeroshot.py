@@ -9,10 +9,9 @@ from clip_benchmark.metrics import zeroshot_classification
 from torch.utils.data import Dataset as Items
 
 from genview import atomic
-from genview.config.dataset import Dataset as Source
-from genview.config.evaluation import LocalDataset
 from genview.errors import GenviewError
-from genview.evaluation import accuracy, catalogue, datasets, frozen, prompts
+from genview.evaluation import accuracy, catalogue, frozen, prompts
+from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part
 
 BOOTSTRAPS = 1000
@@ -31,13 +30,14 @@ class Labelled(Items):
         return self.transform(self.part.image(index)), int(self.part.labels[index])
 
 
-def third_party(name: str, root: str | Path, download: bool, transform, task: str) -> Items:
+def third_party(request: Request, transform, task: str) -> Items:
     """A dataset that only clip_benchmark knows, at ``root/<name>``; ``wds/<name>`` for its WebDataset form.
 
     Raises:
         GenviewError: not there, or not known to clip_benchmark either.
     """
-    folder = Path(root) / name.removeprefix("wds/").replace("/", "_")
+    name, download = request.name, request.download
+    folder = Path(request.root) / name.removeprefix("wds/").replace("/", "_")
     # clip_benchmark starts downloads (kaggle, wget) of whatever is missing: only if the user said so.
     if not folder.exists() and not download:
         raise GenviewError(
@@ -51,19 +51,13 @@ def third_party(name: str, root: str | Path, download: bool, transform, task: st
 
 
 def run(
-    name: str,
-    block: LocalDataset | None,
+    request: Request,
     *,
     model: str | Path,
     batch_size: int,
     workers: int,
-    root: str | Path,
-    download: bool,
-    seed: int,
     output: str | Path,
     stamp: dict[str, str],
-    source: Source | None = None,
-    manifest: str | Path | None = None,
 ) -> None:
     """Classify the test part of a dataset by the names of its classes and write the result.
 
@@ -71,13 +65,11 @@ def run(
         GenviewError: the dataset or model is missing, or the model has no text tower.
     """
     encoder = frozen.load(model, layer="embedding", device=frozen.default_device(), text=True)
-    if block is None and name not in catalogue.ENTRIES:
-        items = third_party(name, root, download, encoder.transform, "zeroshot_classification")
+    if request.block is None and request.name not in catalogue.ENTRIES:
+        items = third_party(request, encoder.transform, "zeroshot_classification")
         classes, templates, metric, rule = list(items.classes), items.templates, "top1", "clip_benchmark's test part"
     else:
-        dataset = datasets.load(
-            name, block, root=root, download=download, seed=seed, source=source, manifest_path=manifest
-        )
+        dataset = request.load()
         classes, templates = prompts.class_names(dataset), prompts.templates(dataset)
         items = Labelled(dataset.test, encoder.transform, classes)
         metric, rule = dataset.metric, dataset.split_rule
@@ -87,9 +79,9 @@ def run(
         encoder.model, encoder.tokenizer, classes, templates, device, amp=False
     )
     logits, target = zeroshot_classification.run_classification(encoder.model, classifier, loader, device, amp=False)
-    rows = accuracy.results(logits.numpy(), target.numpy().astype(np.int64), bootstraps=BOOTSTRAPS, seed=seed)
+    rows = accuracy.results(logits.numpy(), target.numpy().astype(np.int64), bootstraps=BOOTSTRAPS, seed=request.seed)
     result = {
-        "dataset": name,
+        "dataset": request.name,
         "metric": metric,
         "classes": classes,
         "templates": templates,

@@ -2,23 +2,20 @@
 
 from genview import stage
 from genview.config.dataset import Dataset
-from genview.config.evaluation import Duplicates, LocalDataset
+from genview.config.evaluation import Duplicates
 from genview.config.foreground import Encoder
 from genview.evaluation import duplicates
+from genview.evaluation.datasets import Request
 
 with stage.running(snakemake.log[0]):
     settings = snakemake.params.settings
     duplicates.run(
-        settings["dataset"],
-        LocalDataset.model_validate(settings["block"]) if settings["block"] else None,
+        Request.of_rule(settings, snakemake.input.manifest),
         Duplicates.model_validate(settings["duplicates"]),
         Encoder.model_validate(settings["encoder"]),
         pretraining_dataset=Dataset.model_validate(settings["pretraining"]),
         manifest=snakemake.input.manifest,
         scores=snakemake.input.scores,
-        root=settings["root"],
-        download=settings["download"],
-        seed=settings["seed"],
         result=snakemake.output.result,
         keys=snakemake.output.exclusion,
         pictures=snakemake.output.pictures,

@@ -1,24 +1,17 @@
 """Rule ``retrieval``: from a run's model and a dataset to clip_benchmark's metrics."""
 
 from genview import stage
-from genview.config.dataset import Dataset
-from genview.config.evaluation import LocalDataset
 from genview.evaluation import retrieval
+from genview.evaluation.datasets import Request
 
 with stage.running(snakemake.log[0]):
     settings = snakemake.params.settings
     retrieval.run(
-        settings["dataset"],
-        LocalDataset.model_validate(settings["block"]) if settings["block"] else None,
+        Request.of_rule(settings, snakemake.input.get("manifest")),
         model=snakemake.input.model,
         recall_at=settings["recall_at"],
         batch_size=settings["batch_size"],
         workers=settings["workers"],
-        root=settings["root"],
-        download=settings["download"],
-        seed=settings["seed"],
         output=snakemake.output.result,
         stamp=stage.stamp("retrieval", settings["study"], settings, "genview.evaluation.retrieval"),
-        source=Dataset.model_validate(settings["source"]) if settings["source"] else None,
-        manifest=snakemake.input.get("manifest"),
     )
