@@ -1,0 +1,42 @@
+"""What the two backends of transformers share: a chat model and one of the two procedures."""
+
+from collections.abc import Sequence
+
+import torch
+
+from genview.config.guidance import Guidance
+from genview.guidance import chat_model, procedures
+from genview.guidance.answers import Answer
+from genview.models import load
+
+
+class ChatScorer:
+    """Scores captions with a chat model, alone or with their images (PIL, RGB).
+
+    Attributes:
+        needs_images: whether the images play a part.
+        processor_class, model_class: what transformers loads.
+    """
+
+    is_costly = True
+    needs_images: bool
+    processor_class: type
+    model_class: type
+
+    def __init__(self, guidance: Guidance):
+        self.guidance = guidance
+        self.batch_size = guidance.batch_size
+        name = str(load.resolve(guidance.model))
+        options = {"revision": guidance.revision, "trust_remote_code": guidance.trust_remote_code}
+        processor = chat_model.load(self.processor_class, name, **options)
+        kind = chat_model.dtype(guidance.precision)
+        model = chat_model.load(self.model_class, name, dtype=kind, **options)
+        model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model = chat_model.ChatModel(model, processor, precision=guidance.precision)
+
+    def score(self, captions: Sequence[str], images: Sequence | None = None) -> list[Answer]:
+        """One answer per caption."""
+        images = images if self.needs_images else None
+        if self.guidance.procedure == "choice":
+            return procedures.choose(self.model, captions, images)
+        return procedures.generate(self.model, captions, images, guidance=self.guidance)
