@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genview.report import build, drawing, evaluation, pictures, summary, wording
+from genview.report import build, drawing, evaluation, foreground, pictures, summary, wording
 from genview.report.results import Results
 from genview.report.summary import Measurement
 
@@ -175,6 +175,23 @@ def test_two_tasks_with_one_metric_on_one_dataset_are_two_comparisons():
     said = evaluation.headline(rows)
     assert "2 comparisons" in said and "a is clearly the best in 1 and b is clearly the best in 1" in said
     assert "zero-shot on digits" in said and "80.0" in said and "30.0" in said
+
+
+def test_a_study_tested_on_its_own_images_is_not_said_to_leak(tmp_path):
+    values = miniature_study.write(tmp_path, 4)
+    file = tmp_path / "miniature/evaluation/duplicates/digits.json"
+    assert "2 test images are pixel for pixel" in evaluation.duplicates(Results(tmp_path / "miniature", values)).lead
+    file.write_text(json.dumps({**json.loads(file.read_text()), "note": "the test images are the study's own"}))
+    assert "pixel for pixel" not in evaluation.duplicates(Results(tmp_path / "miniature", values)).lead
+
+
+def test_a_weak_orientation_is_said_at_the_head_of_the_page(tmp_path):
+    values = miniature_study.write(tmp_path, 4)
+    file = tmp_path / "miniature/foreground/small/pca.json"
+    record = json.loads(file.read_text())
+    assert "correlation" in foreground.section(Results(tmp_path / "miniature", values)).summary
+    file.write_text(json.dumps({**record, "orientation": {**record["orientation"], "weak": True}}))
+    assert "in doubt" in foreground.section(Results(tmp_path / "miniature", values)).summary
 
 
 def test_chance_is_what_guessing_reaches():

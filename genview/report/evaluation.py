@@ -43,11 +43,12 @@ def section(results: Results) -> Section | None:
         "above the intervals of all others; where none is marked, the study cannot tell them apart. Chance is what "
         "guessing would reach. All other metrics are in summary.csv."
     )
-    return Section("evaluation", "Evaluation", lead, blocks, headline(rows))
+    own = [row for row in rows if row.metric == records[row.task, row.run, row.dataset].get("metric", row.metric)]
+    return Section("evaluation", "Evaluation", lead, blocks, headline(own))
 
 
 def headline(rows: list[Measurement]) -> str:
-    """How often one run is clearly the best, over all tests that more than one run took, and where it is most so."""
+    """How often one run is clearly the best, over all tests that more than one run took, and where by most."""
     contests = [list(by_run.values()) for by_run in _lines(rows).values() if len(by_run) > 1]
     winners = [(winner, contest) for contest in contests if (winner := best(contest))]
     if not contests:
@@ -60,7 +61,7 @@ def headline(rows: list[Measurement]) -> str:
     winner, contest = max(winners, key=lambda pair: pair[0].value - _second(*pair).value)
     second = _second(winner, contest)
     return (
-        f"Of {total} between runs, {leads}; most in {TASKS[winner.task][1]} on {winner.dataset} "
+        f"Of {total} between runs, {leads}; by most in {TASKS[winner.task][1]} on {winner.dataset} "
         f"({wording.title(winner.metric)} {wording.percent(winner.value)} against {wording.percent(second.value)})."
     )
 
@@ -231,18 +232,21 @@ def duplicates(results: Results) -> Section | None:
     records = {file.stem: results.json(f"evaluation/duplicates/{file.name}") for file in files}
     if not records:
         return None
-    rows, blocks, exactly, alike = [], [], 0, 0
+    rows, blocks, exactly, alike, own = [], [], 0, 0, []
     for dataset, record in records.items():
         by_metric = {row["metric"]: row for row in record["results"]}
         exact, near = by_metric.get("exact_share", {}), by_metric.get("near_share", {})
         tested = exact.get("count") or near.get("count") or 0
         numbers = [round((row.get("value") or 0) * tested) for row in (exact, near)]
-        exactly, alike = exactly + numbers[0], alike + max(0, numbers[1] - numbers[0])
         quantiles = record.get("cosine_quantiles") or {}
         usual = [f"{quantiles[name]:.3f}" if name in quantiles else "–" for name in ("0.5", "0.95")]
         threshold = record.get("threshold")
         shown = "–" if threshold is None else f"{threshold:g}"
         rows.append([Cell(dataset, wording.plural(tested, "test image")), *map(wording.count, numbers), shown, *usual])
+        if record.get("note"):
+            own.append(dataset)
+            continue
+        exactly, alike = exactly + numbers[0], alike + max(0, numbers[1] - numbers[0])
         gallery = _pairs(results, dataset, record.get("pairs") or [])
         blocks += [gallery] if gallery else []
     columns = ["test set", "exactly", "alike", "alike from cosine", "median", "95 of 100 below"]
@@ -265,6 +269,11 @@ def duplicates(results: Results) -> Section | None:
         found.append(
             f"{wording.plural(alike, 'test image')} {resemble} an image of the study so much that the pairs below "
             "should be looked at."
+        )
+    if own:
+        found.append(
+            f"The test images of {wording.listing(own)} are the study's own: its encoders have seen them in training, "
+            "though not their labels."
         )
     lead = " ".join(found) or "No test image was found among the images of the study."
     return Section("duplicates", "Shared images", lead, [table, *blocks])

@@ -35,6 +35,7 @@ def section(results: Results) -> Section | None:
     if ratios is None and component is None:
         return None
     blocks: list[Block] = []
+    correlation: float | None = None
     if component is not None:
         threshold = float(np.ravel(component["threshold"])[0])
         blocks.append(_facts(component, record, threshold))
@@ -44,7 +45,8 @@ def section(results: Results) -> Section | None:
             blocks += _orientation(scores, record)
     if ratios is not None and ratios.num_rows:
         blocks.append(_ratios(ratios, results.configuration["noise_level"]["levels"]))
-        blocks += _truth(results, ratios)
+        truth, correlation = _truth(results, ratios)
+        blocks += truth
         if component is not None and batches:
             blocks += _masks(results, ratios, threshold, record)
     share = results.configuration["pca"]["foreground_share"]
@@ -54,9 +56,10 @@ def section(results: Results) -> Section | None:
         "an image's foreground ratio is the share of its tokens that are above."
     )
     summary = ""
-    if ratios is not None and ratios.num_rows:
-        mean = wording.percent(float(np.mean(ratios["ratio"].to_numpy())), 0)
-        summary = f"On average {mean} of an image is foreground."
+    if (record.get("orientation") or {}).get("weak"):
+        summary = "Which side of the threshold is foreground is in doubt: the data hardly tell."
+    elif ratios is not None and correlation is not None:
+        summary = f"The foreground ratio follows the true share of foreground with correlation {_three(correlation)}."
     return Section("foreground", "Foreground", lead, blocks, summary)
 
 
@@ -105,10 +108,12 @@ def _orientation(scores: np.ndarray, record: dict[str, Any]) -> list[Block]:
     border = np.ones(mean.shape, bool)
     border[1:-1, 1:-1] = False
     inside = mean[~border].mean() if (~border).any() else mean.mean()
+    so = "the two hardly differ, so this does not tell which side is foreground"
+    if not evidence.get("weak"):
+        so = "objects sit inside the frame more often than at its border, so the larger values are foreground"
     words = (
         f"Tokens at the border project to {wording.signed(mean[border].mean())} on average, the others to "
-        f"{wording.signed(inside)}. Objects sit inside the frame more often than at its border, so the larger values "
-        "are foreground."
+        f"{wording.signed(inside)}: {so}."
     )
     blocks.append(
         Figure("orientation", text, "Map of the mean token projection by place in the image. " + words, words)
@@ -141,14 +146,19 @@ def _ratios(ratios: pa.Table, levels: list[int]) -> Figure:
     return Figure("foreground-ratio", text, f"Histogram of the foreground ratio of each image. {words}", words)
 
 
-def _truth(results: Results, ratios: pa.Table) -> list[Block]:
+def _three(value: float) -> str:
+    return f"{value:.3f}".replace("-", "\u2212")
+
+
+def _truth(results: Results, ratios: pa.Table) -> tuple[list[Block], float | None]:
+    """The ratio against the true share, and their correlation, where the source knows the truth."""
     manifest = results.manifest(["key", "foreground_share"])
     if manifest is None or manifest["foreground_share"].null_count == manifest.num_rows:
-        return []
+        return [], None
     joined = ratios.join(manifest, "key").drop_null()
     truth, ratio = joined["foreground_share"].to_numpy(), joined["ratio"].to_numpy()
     if len(truth) < 3 or truth.std() == 0 or ratio.std() == 0:
-        return []
+        return [], None
     correlation = float(np.corrcoef(truth, ratio)[0, 1])
     shown = np.linspace(0, len(truth) - 1, min(500, len(truth))).astype(int)
     with drawing.figure() as (figure, axes):
@@ -158,10 +168,10 @@ def _truth(results: Results, ratios: pa.Table) -> list[Block]:
         axes.set_title("Measured against the truth")
         text = drawing.svg(figure, "true-share")
     words = (
-        f"Pearson correlation {correlation:.3f} over {wording.plural(len(truth), 'image')} whose share is known; "
+        f"Pearson correlation {_three(correlation)} over {wording.plural(len(truth), 'image')} whose share is known; "
         f"mean absolute error {np.abs(truth - ratio).mean():.3f}. {len(shown)} of them are drawn."
     )
-    return [Figure("true-share", text, f"Scatter of foreground ratio over true share. {words}", words)]
+    return [Figure("true-share", text, f"Scatter of foreground ratio over true share. {words}", words)], correlation
 
 
 def _masks(results: Results, ratios: pa.Table, threshold: float, record: dict[str, Any]) -> list[Block]:
