@@ -53,10 +53,10 @@ def refuse_doubles(folder: Path, artifacts: str) -> None:
     Raises:
         GenviewError: there are some; with their ids and what to do.
     """
-    jobs = left_behind(folder, artifacts)
+    jobs = " ".join(left_behind(folder, artifacts))
     if jobs:
         raise GenviewError(
-            f"jobs of an earlier start of this study are still on the cluster, and would be submitted twice: "
-            f"{' '.join(jobs)}. Let them finish (what they make counts), or end them: scancel {' '.join(jobs)}. "
-            "Then type the same command again"
+            f"jobs of an earlier start of this study are still on the cluster, and would be submitted twice: {jobs}. "
+            f"End them (scancel {jobs}), or let them finish if no setting has changed since they were submitted; "
+            "then type the same command again"
         )

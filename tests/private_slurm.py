@@ -6,6 +6,7 @@ host. GPUs are device files that lead nowhere; what is tested is that a request 
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -73,9 +74,10 @@ class Cluster:
             time.sleep(0.5)
         return value
 
-    def running(self, rule: str = "") -> Job:
-        """Wait until a job (of a rule) runs."""
-        return self.wait_for(lambda: next((job for job in self.jobs(rule) if job.state == "RUNNING"), None))
+    def memory_mb(self, number: str) -> int:
+        """The memory that a job asked for."""
+        amount, unit = re.search(r"TRES=\S*mem=([\d.]+)([MG])", self.run("scontrol", "show", "job", number)).groups()
+        return round(float(amount) * {"M": 1, "G": 1024}[unit])
 
 
 def _free_port() -> int:
@@ -129,7 +131,7 @@ def _write_configuration(directory: Path, nodes: int, cpus: int, gpus: int, memo
         lines.insert(
             -1,
             f"NodeName=node{node} NodeHostname={host} NodeAddr=127.0.0.1 Port={_free_port()} CPUs={cpus} "
-            f"RealMemory={memory_mb} Gres=gpu:{gpus} State=UNKNOWN",
+            f"RealMemory={memory_mb} Gres=gpu:{gpus} Feature=big State=UNKNOWN",
         )
         for gpu in range(gpus):
             device = directory / "dev" / f"gpu{(node - 1) * gpus + gpu}"

@@ -18,6 +18,7 @@ rule manifest:
     resources:
         mem_mb=growing(4000),
         runtime=growing(120),
+        cpus_per_task=STUDY.dataset.workers or 8,
     params:
         settings=settings(
             dataset=STUDY.dataset.model_dump(mode="json", exclude={"workers"}),

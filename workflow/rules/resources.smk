@@ -1,4 +1,7 @@
 # What jobs ask of a cluster. On one machine only the number of threads counts.
+#
+# Snakemake cuts `threads` to the cores of the machine where the command is typed, also for jobs that run elsewhere; a
+# job that may need more than a login node has says so in `cpus_per_task`.
 
 # A job that can save unfinished work is warned by SIGTERM, so many seconds before its time limit.
 WARNED = "--signal=TERM@300"

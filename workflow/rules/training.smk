@@ -55,6 +55,7 @@ rule train:
         runtime=1440,
         gpu=one_node_gpus,
         gres=each_node_gpus,
+        cpus_per_task=run_threads,
         tasks=run_nodes,
         nodes=run_nodes,
         mpi=run_mpi,
