@@ -9,7 +9,7 @@ from genview.report import drawing, pictures, wording
 from genview.report.blocks import Block, Card, Figure, Gallery, Note, Section
 from genview.report.results import Results, digest_order
 
-EXAMPLES = 7
+EXAMPLES = 6
 GROUPS = 8
 """Distinct values that get examples; random strategies may have many."""
 

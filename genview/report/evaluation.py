@@ -55,7 +55,7 @@ def headline(rows: list[Measurement]) -> str:
         return f"{wording.plural(len(rows), 'measurement')}."
     total = wording.plural(len(contests), "comparison")
     if not winners:
-        return f"No run is clearly the best in any of {total}."
+        return f"No run is clearly the best ({total})."
     counts = Counter(winner.run for winner, _ in winners)
     leads = wording.listing(f"{run} is clearly the best in {number}" for run, number in counts.items())
     winner, contest = max(winners, key=lambda pair: pair[0].value - _second(*pair).value)
@@ -255,7 +255,7 @@ def duplicates(results: Results) -> Section | None:
         "foreground encoder, is at least the threshold. The last columns are quantiles of each test image's largest "
         "cosine: a threshold close to them finds images that merely resemble each other."
     )
-    title = "Test images among the images of the study"
+    title = "Test images in the study"
     table = Table(title, columns, rows, caption, numeric=range(1, len(columns)))
     found = []
     if exactly:

@@ -76,7 +76,7 @@ def _settings(sets: dict[str, dict[str, Any]]) -> Table:
 
 
 def _source(value: Any) -> str:
-    return "each image's own" if value in (None, "table") else str(value)
+    return "per image" if value in (None, "table") else str(value)
 
 
 def _missing(results: Results, index: pa.Table) -> int:
