@@ -481,6 +481,8 @@ def visible_gpus() -> int:
 def _processors(study: Study) -> Iterator[Problem]:
     gpus = visible_gpus()
     for name, run in study.runs.items():
+        if run.nodes > 1 and shutil.which("srun") is None:
+            yield Problem("training", f"runs.{name}.nodes: {run.nodes} nodes need a cluster, and there is no srun here")
         if 0 < gpus < run.processes and run.nodes == 1:
             text = f"{run.processes} processes, but this machine has {wording.plural(gpus, 'GPU')}"
             yield Problem("training", f"runs.{name}.processes: {text}")

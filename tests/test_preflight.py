@@ -137,6 +137,11 @@ def test_more_processes_than_gpus_are_refused_where_there_are_gpus(monkeypatch):
     assert not any("GPU" in text for text in texts(values, "training"))
 
 
+def test_several_nodes_need_a_cluster(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert any("runs.a.nodes: 2 nodes need a cluster" in text for text in texts({"runs": {"a": {"nodes": 2}}}))
+
+
 def test_a_model_in_the_hubs_cache_counts_as_present(tmp_path, monkeypatch):
     import huggingface_hub.constants
 
