@@ -82,21 +82,27 @@ def code_digest(*modules: str) -> str:
     return digest(entries)
 
 
-def code_record(folder: str | Path, *modules: str) -> str:
-    """Path of a file that lists the code of ``modules`` with digests; it is written anew only when that code changes.
+def code_record(record: str | Path, modules: Iterable[str], scripts: Iterable[str | Path] = ()) -> str:
+    """Path of a file that lists code with digests; it is written anew only when that code changes.
 
     A workflow takes it as the input that stands for the code: it is as old as the newest file was when it was written,
     so that its time tells of edits, and not of touched files.
 
+    Args:
+        record: where it is.
+        modules: they and what they import inside the package are listed.
+        scripts: further files.
+
     Raises:
         GenviewError: the folder cannot be written.
     """
-    path = Path(folder) / f"{'+'.join(modules)}.json"
-    digests = {Path(file).relative_to(PACKAGE.parent).as_posix(): _sha256(file) for file in sources(*modules)}
-    text = json.dumps(digests, indent=2) + "\n"
+    path = Path(record)
+    files = {Path(file).relative_to(PACKAGE.parent).as_posix(): file for file in sources(*modules)}
+    files |= {str(script): script for script in scripts}
+    text = json.dumps({name: _sha256(file) for name, file in files.items()}, indent=2) + "\n"
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         atomic.write_text(path, text)
-        newest = max(os.stat(file).st_mtime_ns for file in sources(*modules))
+        newest = max(os.stat(file).st_mtime_ns for file in files.values())
         os.utime(path, ns=(newest, newest))
     return str(path)
 

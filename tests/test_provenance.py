@@ -87,19 +87,25 @@ def test_light_modules_do_not_load_torch():
 
 
 def test_the_record_of_code_is_written_anew_for_an_edit_and_not_for_a_touched_file(copy, tmp_path):
+    script = tmp_path / "keys.py"
+    script.write_text("# reads the snakemake object, calls one function\n")
+
     def record():
         provenance._sha256.cache_clear()
-        path = Path(provenance.code_record(tmp_path / "code", "genview.data.keys"))
+        path = Path(provenance.code_record(tmp_path / "code" / "keys.json", ["genview.data.keys"], [script]))
         return path.stat().st_mtime_ns, path.read_bytes()
 
     before, module = record(), copy / "data/keys.py"
     os.utime(module)
     assert record() == before
     module.write_bytes(module.read_bytes() + b"# changed\n")
-    assert record()[0] == module.stat().st_mtime_ns > before[0] and record()[1] != before[1]
+    after = record()
+    assert after[0] == module.stat().st_mtime_ns > before[0] and after[1] != before[1]
+    script.write_text("# calls another\n")
+    assert record()[0] == script.stat().st_mtime_ns > after[0]
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_no_old_record_stands_for_new_code(tmp_path):
     (tmp_path / "code").write_text("a file where the folder should be")
     with pytest.raises(OSError, match="code"):
-        provenance.code_record(tmp_path / "code", "genview.data.keys")
+        provenance.code_record(tmp_path / "code" / "keys.json", ["genview.data.keys"])

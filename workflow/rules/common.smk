@@ -45,10 +45,12 @@ def collection():
     return [str(file) for file in files if Path(file).is_file()]
 
 
-def code(*modules):
-    """The file that stands for these modules and all they import: one input instead of some forty, a job at a time."""
+def code(*modules, script=None):
+    """The file that stands for a rule's script, these modules and all they import: one input instead of some forty."""
+    scripts = [f"workflow/scripts/{script}.py"] if script else []
+    name = script or "+".join(modules)
     try:
-        return provenance.code_record(f"{RESULTS}/code", *modules)
+        return provenance.code_record(f"{RESULTS}/code/{name}.json", modules, scripts)
     except (GenviewError, OSError) as error:
         raise WorkflowError(str(error)) from None
 

@@ -10,8 +10,7 @@ NEEDS_GUIDANCE_SCALES = any(
 rule conditions:
     """One row per image: caption, noise level, guidance scale, and where each came from."""
     input:
-        code=code("genview.conditions.merge"),
-        script="workflow/scripts/conditions.py",
+        code=code("genview.conditions.merge", script="conditions"),
         manifest=rules.manifest.output.manifest,
         noise_level=(
             f"{RESULTS}/conditions/noise_level.parquet" if NEEDS_NOISE_LEVELS else []

@@ -1,8 +1,7 @@
 rule manifest:
     """Ingest the images: one row per image that is kept, one per item that is refused, with its reason."""
     input:
-        code=code("genview.data.ingest"),
-        script="workflow/scripts/manifest.py",
+        code=code("genview.data.ingest", script="manifest"),
         collection=collection(),
     output:
         manifest=f"{RESULTS}/data/manifest.parquet",
@@ -32,8 +31,7 @@ rule manifest:
 rule published_tables:
     """On demand: the study's conditions in the form of the published pipeline's files."""
     input:
-        code=code("genview.data.published"),
-        script="workflow/scripts/published_tables.py",
+        code=code("genview.data.published", script="published_tables"),
         manifest=f"{RESULTS}/data/manifest.parquet",
         ratio=f"{RESULTS}/foreground/{STUDY.foreground.encoder}/foreground_ratio.parquet",
         noise_level=f"{RESULTS}/conditions/noise_level.parquet",

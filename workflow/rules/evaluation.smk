@@ -5,8 +5,7 @@ rule probe_features:
     """Encode a dataset once with the frozen encoder of a run."""
     input:
         unpack(own_images),
-        code=code("genview.evaluation.features"),
-        script="workflow/scripts/probe_features.py",
+        code=code("genview.evaluation.features", script="probe_features"),
         model=f"{RESULTS}/runs/{{run}}/model",
     output:
         features=f"{RESULTS}/probes/{{run}}/features/{{dataset}}.safetensors",
@@ -32,8 +31,7 @@ if EVALUATION.probe.protocol == "cached":
     rule probe:
         """Linear probe and k-NN on the features."""
         input:
-            code=code("genview.evaluation.probe"),
-            script="workflow/scripts/probe.py",
+            code=code("genview.evaluation.probe", script="probe"),
             features=rules.probe_features.output.features,
         output:
             result=f"{RESULTS}/probes/{{run}}/{{dataset}}.json",
@@ -59,8 +57,7 @@ else:
         """Linear probe by the published protocol: the frozen encoder runs on augmented images in each epoch."""
         input:
             unpack(own_images),
-            code=code("genview.evaluation.published"),
-            script="workflow/scripts/published_probe.py",
+            code=code("genview.evaluation.published", script="published_probe"),
             model=f"{RESULTS}/runs/{{run}}/model",
             features=rules.probe_features.output.features,
         output:
@@ -86,8 +83,7 @@ rule score_zeroshot:
     """Zero-shot classification through clip_benchmark."""
     input:
         unpack(own_images),
-        code=code("genview.evaluation.zeroshot"),
-        script="workflow/scripts/zeroshot.py",
+        code=code("genview.evaluation.zeroshot", script="zeroshot"),
         model=f"{RESULTS}/runs/{{run}}/model",
     output:
         result=f"{RESULTS}/zeroshot/{{run}}/{{dataset}}.json",
@@ -112,8 +108,7 @@ rule score_retrieval:
     """Image-text retrieval through clip_benchmark."""
     input:
         unpack(own_images),
-        code=code("genview.evaluation.retrieval"),
-        script="workflow/scripts/retrieval.py",
+        code=code("genview.evaluation.retrieval", script="retrieval"),
         model=f"{RESULTS}/runs/{{run}}/model",
     output:
         result=f"{RESULTS}/retrieval/{{run}}/{{dataset}}.json",
@@ -137,8 +132,7 @@ rule score_retrieval:
 rule find_duplicates:
     """Pretraining images that are also test images of a dataset."""
     input:
-        code=code("genview.evaluation.duplicates"),
-        script="workflow/scripts/duplicates.py",
+        code=code("genview.evaluation.duplicates", script="duplicates"),
         manifest=rules.manifest.output.manifest,
         images=rules.manifest.output.images,
         scores=expand(

@@ -11,8 +11,7 @@ CHOICE = STUDY.pca.model_dump(mode="json", exclude={"sample", "vector"})
 rule sample_features:
     """Patch tokens of a seeded sample of images; dropped once the component is fitted."""
     input:
-        code=code("genview.foreground.tokens"),
-        script="workflow/scripts/sample_features.py",
+        code=code("genview.foreground.tokens", script="sample_features"),
         manifest=rules.manifest.output.manifest,
         images=rules.manifest.output.images,
     output:
@@ -43,8 +42,7 @@ rule sample_features:
 rule component:
     """Fit the first principal component of the sample's tokens, and project them on it."""
     input:
-        code=code("genview.foreground.component"),
-        script="workflow/scripts/component.py",
+        code=code("genview.foreground.component", script="component"),
         tokens=rules.sample_features.output.tokens,
         images=rules.sample_features.output.images,
     output:
@@ -69,8 +67,7 @@ rule component:
 rule orient_pca:
     """Decide which side of the component is foreground, and the threshold; draw masks and maps."""
     input:
-        code=code("genview.foreground.choice"),
-        script="workflow/scripts/pca.py",
+        code=code("genview.foreground.choice", script="pca"),
         component=rules.component.output.component,
         scores=rules.component.output.scores,
         images=rules.sample_features.output.images,
@@ -107,8 +104,7 @@ rule orient_pca:
 rule token_scores:
     """Encode one shard: per image the projection of each token, and the image embedding."""
     input:
-        code=code("genview.foreground.scores"),
-        script="workflow/scripts/token_scores.py",
+        code=code("genview.foreground.scores", script="token_scores"),
         manifest=rules.manifest.output.manifest,
         images=rules.manifest.output.images,
         component=rules.component.output.component,
@@ -136,8 +132,7 @@ if STUDY.foreground.given:
     rule given_foreground_ratio:
         """Foreground ratios from a file in the published form."""
         input:
-            code=code("genview.foreground.ratio"),
-            script="workflow/scripts/given_foreground_ratio.py",
+            code=code("genview.foreground.ratio", script="given_foreground_ratio"),
             given=STUDY.foreground.given,
         output:
             ratio=f"{MEASURING}/foreground_ratio.parquet",
@@ -162,8 +157,7 @@ else:
     rule foreground_ratio:
         """Share of each image's tokens above the threshold."""
         input:
-            code=code("genview.foreground.ratio"),
-            script="workflow/scripts/foreground_ratio.py",
+            code=code("genview.foreground.ratio", script="foreground_ratio"),
             scores=expand(f"{MEASURING}/scores/{{shard}}.parquet", shard=SHARDS),
             pca=f"{MEASURING}/pca.safetensors",
         output:
@@ -188,8 +182,7 @@ else:
 rule noise_level:
     """Noise level of each image: adaptive to its foreground ratio, constant, random, or given."""
     input:
-        code=code("genview.foreground.noise"),
-        script="workflow/scripts/noise_level.py",
+        code=code("genview.foreground.noise", script="noise_level"),
         manifest=rules.manifest.output.manifest,
         ratio=(
             f"{MEASURING}/foreground_ratio.parquet"

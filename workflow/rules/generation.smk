@@ -1,8 +1,7 @@
 rule generate_views:
     """Generate one shard of a set of views: a WebDataset tar and its index."""
     input:
-        code=code("genview.generation.shard"),
-        script="workflow/scripts/views.py",
+        code=code("genview.generation.shard", script="views"),
         manifest=f"{RESULTS}/data/manifest.parquet",
         images=f"{RESULTS}/data/images.tar",
         conditions=f"{RESULTS}/conditions/conditions.parquet",
@@ -32,8 +31,7 @@ rule generate_views:
 rule view_quality:
     """Audit a set of views against the originals: likeness, diversity, what was kept."""
     input:
-        code=code("genview.generation.audit"),
-        script="workflow/scripts/view_quality.py",
+        code=code("genview.generation.audit", script="view_quality"),
         manifest=f"{RESULTS}/data/manifest.parquet",
         images=f"{RESULTS}/data/images.tar",
         tars=expand(f"{RESULTS}/views/{{{{view}}}}/{{shard}}.tar", shard=SHARDS),

@@ -26,8 +26,7 @@ SCALING = "strategy constant scales default_scale given".split()
 rule guidance_score:
     """Score one shard's captions: how far does each constrain the picture, 1 to 4?"""
     input:
-        code=code("genview.guidance.scoring", GUIDANCE_BACKEND),
-        script="workflow/scripts/guidance_score.py",
+        code=code("genview.guidance.scoring", GUIDANCE_BACKEND, script="guidance_score"),
         model=GUIDANCE_MODEL,
         manifest=rules.manifest.output.manifest,
     output:
@@ -56,8 +55,7 @@ rule guidance_score:
 rule guidance_scale:
     """One guidance scale per image: from its score, constant, random or given."""
     input:
-        code=code("genview.guidance.scale_table"),
-        script="workflow/scripts/guidance_scale.py",
+        code=code("genview.guidance.scale_table", script="guidance_scale"),
         given=STUDY.guidance.given or [],
         manifest=rules.manifest.output.manifest,
         scores=expand(rules.guidance_score.output.scores, shard=GUIDANCE_SHARDS),

@@ -2,9 +2,8 @@ rule report:
     """Everything on one page: pictures, tables, costs and the configuration; and the numbers as a table."""
     input:
         **measured(),
-        code=code("genview.report.build"),
+        code=code("genview.report.build", script="report"),
         template=["genview/report/template.html", "genview/report/style.css"],
-        script="workflow/scripts/report.py",
     output:
         page=report(
             f"{RESULTS}/report.html", caption="../report/page.rst", category="study"

@@ -4,8 +4,7 @@ include: "training_inputs.smk"
 rule quality_features:
     """Originals' backgrounds and captions' embeddings by the quality encoder, once, for all runs."""
     input:
-        code=code("genview.training.precompute"),
-        script="workflow/scripts/quality_features.py",
+        code=code("genview.training.precompute", script="quality_features"),
         manifest=rules.manifest.output.manifest,
         images=rules.manifest.output.images,
         component=f"{FOREGROUND}/{{encoder}}/pca.safetensors",
@@ -31,8 +30,7 @@ rule quality_features:
 rule train:
     """Train one run, from where it was stopped if it was, and save the model."""
     input:
-        code=code("genview.training.loop"),
-        script="workflow/scripts/train.py",
+        code=code("genview.training.loop", script="train"),
         launcher="workflow/scripts/launch_training.sh",
         manifest=rules.manifest.output.manifest,
         images=rules.manifest.output.images,
