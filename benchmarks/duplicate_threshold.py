@@ -1,16 +1,18 @@
 """From which cosine two images are copies: drawn scenes (and photographs) against their copies and against others.
 
-``python benchmarks/duplicate_threshold.py [--photographs FOLDER]`` encodes images, altered copies of them and other
-images with the small encoder, and prints how many copies and how many others reach each threshold.
+Encodes images, altered copies of them and other images with the small encoder, and says how many copies and how many
+others reach each threshold. Run it as
+
+    python benchmarks/duplicate_threshold.py --photographs FOLDER --output benchmarks/results/duplicate_threshold.json
 """
 
 import argparse
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import record
 import torch
 from PIL import Image, ImageEnhance
 from torch.nn import functional
@@ -20,7 +22,6 @@ from genview.data import scenes
 from genview.foreground import encoder as encoders
 
 THRESHOLDS = (0.97, 0.98, 0.99, 0.995)
-RESULT = Path(__file__).parent / "results/duplicate_threshold.json"
 
 
 def jpeg(quality: int) -> Callable[[Image.Image], Image.Image]:
@@ -92,6 +93,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photographs", type=Path, help="a folder of different photographs")
+    parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     encoder = encoders.load(Encoder(model="small/clip"))
@@ -101,8 +103,7 @@ def main() -> None:
     if options.photographs:
         files = sorted(p for p in options.photographs.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
         result["photographs"] = measure(encoder, [Image.open(file).convert("RGB") for file in files], None)
-    print(json.dumps(result, indent=1))
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    record.write(result, options.output, "open-clip-torch")
 
 
 if __name__ == "__main__":
