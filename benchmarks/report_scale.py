@@ -40,25 +40,7 @@ def lengthen(folder: Path, rows: int) -> None:
     """Give every table of the miniature study in ``folder`` as many rows; images and views are repeated."""
     random = np.random.default_rng(0)
     keys = pa.array([f"cc3m/{index // 10_000:05d}/{index:09d}" for index in range(rows)])
-    words = np.array(
-        [
-            "a",
-            "the",
-            "photo",
-            "of",
-            "large",
-            "small",
-            "red",
-            "house",
-            "hill",
-            "near",
-            "sea",
-            "with",
-            "people",
-            "on",
-            "grass",
-        ]
-    )
+    words = np.array(["a", "the", "photo", "of", "large", "red", "house", "hill", "near", "sea", "people", "grass"])
     captions = pa.array([" ".join(random.choice(words, 12)) for _ in range(5000)])
     captions = captions.take(pa.array(random.integers(0, len(captions), rows)))
     shard = np.sort(random.integers(0, SHARDS, rows)).astype(np.int32)
