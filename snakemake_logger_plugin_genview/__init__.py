@@ -8,6 +8,7 @@ so does the file under ``.snakemake/log``.
 Snakemake finds loggers by the name of their package, which therefore lies beside ``genview`` and not in it.
 """
 
+import ast
 import copy
 import logging
 import os
@@ -45,15 +46,17 @@ CHATTER = (
     "Singularity containers: ignored",
     "Select jobs to execute",
     "Job rate limit reached",
+    "Some jobs were triggered by provenance information",
+    "Rules with provenance triggered jobs",
 )
 """Remarks that say nothing about the study."""
 AFTER = "after earlier jobs"
+PARAMETERS = "Params have changed since last execution: "
 REASONS = {
     "Missing output files": "new",
     "Incomplete output files": "unfinished",
     "Updated input files": "changed: {files}",
     "Input files updated by another job": AFTER,
-    "Params have changed since last execution": "settings changed",
     "Code has changed since last execution": "script changed",
     "Set of input files has changed since last execution": "other inputs",
     "Forced execution": "forced",
@@ -64,7 +67,12 @@ REASONS = {
 def in_words(reason: str) -> str:
     """Why a job runs; reasons without words of their own stay as they are."""
     words = []
-    for part in reason.split("; "):
+    # What changed may hold any text; only the software environment can follow.
+    reason, _, settings = reason.partition(PARAMETERS)
+    settings, again, software = settings.partition("; Software environment")
+    for part in [*reason.split("; "), (again + software).removeprefix("; ")]:
+        if not part:
+            continue
         name, _, rest = part.partition(": ")
         text = REASONS.get(name, part)
         if "{files}" in text:
@@ -74,8 +82,31 @@ def in_words(reason: str) -> str:
             more = f" and {len(files) - FILES} more" if len(files) > FILES else ""
             text = text.format(files=", ".join(files[:FILES]) + more)
         words.append(text)
+    if settings:
+        words.append(", ".join(["settings changed", *changes(settings)]))
     first = [text for text in words if text != AFTER]  # a new file says enough
     return ", ".join(first or words)
+
+
+def changes(text: str) -> list[str]:
+    """The settings that differ, in Snakemake's account of a job's parameters; none where it cannot be read."""
+    found = re.search(r"before: (.*) now: (.*)", text, re.DOTALL)
+    try:
+        before, now = (ast.literal_eval(part.strip()) for part in found.groups()) if found else (None, None)
+    except (ValueError, SyntaxError):
+        return []
+    named = []
+
+    def compare(old: Any, new: Any, path: str) -> None:
+        if isinstance(old, dict) and isinstance(new, dict):
+            for key in {**old, **new}:
+                compare(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+        elif old != new and path:
+            values = f" from {old!r} to {new!r}"
+            named.append(path + (values if len(values) < 40 else ""))
+
+    compare(before, now, "")
+    return named[:FILES] + ([f"{len(named) - FILES} more"] if len(named) > FILES else [])
 
 
 def clock(seconds: float) -> str:

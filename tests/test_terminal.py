@@ -134,7 +134,12 @@ def test_an_error_before_the_first_job_is_shown(workflow):
         ("Input files updated by another job: c", "after earlier jobs"),
         ("Updated input files: genview/tables.py", "changed: genview/tables.py"),
         ("Updated input files: a, b, c, d, e", "changed: a, b, c and 2 more"),
-        ("Params have changed since last execution: {'a': 1}", "settings changed"),
+        ("Params have changed since last execution: something else", "settings changed"),
+        (
+            "Updated input files: a; Params have changed since last execution: Union of exclusive params before and "
+            "now across all output: before: {'run': {'epochs': 2, 'text': '; '}} now: {'run': {'epochs': 3, 'text': '; '}} ",
+            "changed: a, settings changed, run.epochs from 2 to 3",
+        ),
         ("Something new of Snakemake: x", "Something new of Snakemake: x"),
     ],
 )
