@@ -137,7 +137,8 @@ def test_an_error_before_the_first_job_is_shown(workflow):
         ("Params have changed since last execution: something else", "settings changed"),
         (
             "Updated input files: a; Params have changed since last execution: Union of exclusive params before and "
-            "now across all output: before: {'run': {'epochs': 2, 'text': '; '}} now: {'run': {'epochs': 3, 'text': '; '}} ",
+            "now across all output: "
+            "before: {'run': {'epochs': 2, 'text': '; '}} now: {'run': {'epochs': 3, 'text': '; '}} ",
             "changed: a, settings changed, run.epochs from 2 to 3",
         ),
         ("Something new of Snakemake: x", "Something new of Snakemake: x"),
