@@ -10,10 +10,7 @@ that the process held, with libraries (some 0.5 GB) and, for pipelines, the file
 """
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -44,9 +41,10 @@ from genview.training import loop, precompute
 from genview.training.job import Job, Quality
 
 sys.path.insert(0, str(Path(__file__).parent))
+import record
 import unclip_architecture as unclip
 
-OUTPUT = Path("benchmarks/results/real_sizes.json")
+OUTPUT = record.RESULTS / "real_sizes.json"
 STAMP = {"stage": "benchmark", "study": "benchmark", "parameters": "", "code": ""}
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
@@ -190,7 +188,17 @@ def train(study: Study, name: str, batch: int) -> dict:
         if ON_GPU:
             torch.cuda.reset_peak_memory_stats()
         seconds, trainer = timed(lambda: loop.Trainer(job))
-        step, _ = timed(trainer.train)
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            step, _ = timed(trainer.train)
+        for parameter in trainer.method.parameters():
+            kept.pop(parameter.untyped_storage().data_ptr(), None)
         line = json.loads(Path(job.metrics).read_text().splitlines()[-1])
         saved = sum(path.stat().st_size for path in Path(job.checkpoints).rglob("*.safetensors"))
     trained = parameters(trainer.method.model, trainer.method.head)
@@ -200,6 +208,7 @@ def train(study: Study, name: str, batch: int) -> dict:
         "precision": run.precision,
         "parameters": {"encoder": parameters(trainer.method.model), "with projector": trained},
         "weights_bytes": 16 * trained + 4 * parameters(trainer.method.scorer.encoder.tower),
+        "bytes_kept_for_the_backward_pass": sum(kept.values()),
         "checkpoint_bytes": saved,
         "images_a_sample": 1 + len(run.data.views),
         "losses": {key: value for key, value in line.items() if key.endswith("loss")},
@@ -258,18 +267,16 @@ def main() -> None:
         print(json.dumps(measure(options.step)))
         return
     results = json.loads(options.output.read_text())["steps"] if options.output.exists() else {}
-    machine = torch.cuda.get_device_name() if ON_GPU else f"{platform.machine()}, {os.cpu_count()} cores"
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "diffusers", "open_clip_torch")}
     for name in options.only:
         command = [sys.executable, __file__, "--step", name]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             raise SystemExit(f"{name} failed")
         results[name] = json.loads(done.stdout.splitlines()[-1])
-        results[name]["on"] = machine
+        results[name]["conditions"] = record.conditions("diffusers", "open_clip_torch")
         peak = results[name].get("peak_bytes_on_the_gpu", results[name]["peak_bytes_of_the_process"])
         print(f"{name}: {peak / 1e9:.1f} GB, {results[name]['seconds']:.1f} s", flush=True)
-        atomic.write_json(options.output, {"versions": versions, "steps": results})
+        atomic.write_json(options.output, {"steps": results})
 
 
 if __name__ == "__main__":
