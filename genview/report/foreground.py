@@ -51,7 +51,7 @@ def section(results: Results) -> Section | None:
             blocks += _masks(results, ratios, threshold, record)
     share = results.configuration["pca"]["foreground_share"]
     lead = (
-        "The first principal component of the encoder's patch tokens separates foreground from background. "
+        "The first principal component of the encoder's patch tokens is taken to separate foreground from background. "
         f"One threshold for the whole study leaves {wording.percent(share, 0)} of the sampled tokens above it; "
         "an image's foreground ratio is the share of its tokens that are above."
     )
