@@ -69,8 +69,11 @@ def run(job: Job, file: Path, *, launcher: Path, log: Path, cores: int = 1) -> N
                 signal.signal(number, handler)
     with log.open(encoding="utf-8", errors="replace") as text:
         text.seek(start)
-        last = "".join(text.readlines()[-LAST_LINES:])
+        lines = text.readlines()
+    last = "".join(lines[-LAST_LINES:])
     if status:
-        saved = " after saving a checkpoint; the same command goes on from it" if status == STOPPED else ""
+        # torchrun has a status of its own, and says much after what its processes said.
+        stopped = status == STOPPED or any("stopped at step" in line for line in lines)
+        saved = " after saving a checkpoint; the same command goes on from it" if stopped else ""
         raise GenviewError(f"run {job.name} ended with status {status}{saved}. Its last lines ({log}):\n{last}")
     logger.info("run %s is done; its last lines:\n%s", job.name, last)
