@@ -76,12 +76,12 @@ rule orient_pca:
         summary=f"{FOREGROUND}/{{encoder}}/pca.json",
         histogram=report(
             f"{FOREGROUND}/{{encoder}}/histogram.png",
-            category="Foreground",
+            category="foreground",
             labels={"encoder": "{encoder}", "figure": "token scores and threshold"},
         ),
         masks=report(
             f"{FOREGROUND}/{{encoder}}/masks.png",
-            category="Foreground",
+            category="foreground",
             labels={"encoder": "{encoder}", "figure": "images, maps and masks"},
         ),
     log:
