@@ -45,7 +45,7 @@ BYTES_PER_SAMPLE = 256 * 1280 * 2
 """Patch tokens of an image of the component's sample by a ViT-H-14, in half precision."""
 USUAL_SIDE = 768
 """Pixels a side where a pipeline's own size is not stated: the largest of the published ones."""
-PARAMETERS = {"tiny": 1e6, "small": 107e6, "base": 171e6, "base_p32": 173e6, "large": 390e6}
+PARAMETERS = {"tiny": 0.65e6, "small": 107e6, "base": 171e6, "base_p32": 173e6, "large": 390e6}
 """Parameters of a run's encoder and projector, by its architecture."""
 PIPELINES = {"txt": "StableDiffusionPipeline"}
 UNCLIP = "StableUnCLIPImg2ImgPipeline"
@@ -418,10 +418,14 @@ def _space(study: Study) -> Iterator[Problem]:
         return
     folder = Path(study.results) / study.study
     free = shutil.disk_usage(_existing(folder)).free
+    trained = {name for name in study.runs if (folder / "runs" / name / "metrics.jsonl").is_file()}
     parts = {
         "foreground": (_bytes_of_foreground(study, images), ("foreground/*/scores/*", "foreground/*/tokens/*")),
         "generation": (sum(_bytes_of_views(view, images) for view in study.views.values()), ("views/*/*.tar",)),
-        "training": (sum(map(_bytes_of_run, study.runs.values())), ("runs/*/*/*", "runs/*/checkpoints/*/*")),
+        "training": (
+            sum(_bytes_of_run(run) for name, run in study.runs.items() if name not in trained),
+            [f"runs/{name}/checkpoints/*/*" for name in study.runs if name not in trained],
+        ),
     }
     needed, shown = 0.0, []
     for stage, (amount, patterns) in parts.items():

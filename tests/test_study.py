@@ -6,6 +6,7 @@ The study is ``config/smoke.yaml``: the default study with fewer pictures and st
 import json
 import re
 import shutil
+import time
 
 import kills
 import pytest
@@ -104,7 +105,7 @@ FULL = {
     "training": ("runs/originals/model", ["runs/originals"], 1_000_000),
     "report": ("report.html", ["report.html", "summary.csv", "figures", "configuration.json"], 20_000),
 }
-"""What is asked for, what of a finished study is lost before, and the bytes that are free then."""
+"""What is asked for, what of a finished study is lost before, and the bytes that are free while it is made again."""
 
 NO_DISK = small_disk.reason_to_skip()
 
@@ -128,10 +129,15 @@ def test_a_full_disk_is_named_and_after_space_is_made_the_same_command_goes_on(s
         path = results / "smoke" / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     command = (f"results/smoke/{artifact}", *SMOKE, "--cores", "2")
+    running = small.start(*command)
+    while kills.running_rules(small) == kills.WORKFLOW and running.poll() is None:
+        time.sleep(0.1)
+    # While the job runs: a disk that is full before its start is told before the start.
     with small_disk.filled(results, leaving):
-        done = small.snakemake(*command, check=False)
-        said = done.stdout + done.stderr
-        assert done.returncode and "the disk is full; make space and run the same command again" in said, said[-3000:]
+        said, _ = running.communicate(timeout=300)
+        assert running.returncode and "the disk is full; make space and run the same command again" in said, said[
+            -3000:
+        ]
         assert re.search(r"results/smoke/\S+: cannot be written: the disk is full", said), said[-3000:]
         assert "Traceback" not in said, said[-3000:]
         assert not (results / "smoke" / artifact).exists(), "what is half-written is taken for finished"

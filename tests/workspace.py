@@ -62,6 +62,17 @@ class Workspace:
             )
         return done
 
+    def start(self, *arguments: str) -> subprocess.Popen:
+        """Start snakemake; what it prints is in its standard output."""
+        return subprocess.Popen(
+            [str(SNAKEMAKE), *arguments],
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
     def planned(self, *arguments: str) -> dict[str, int]:
         """What a dry-run would run: rule -> number of jobs (without ``all`` and the other targets by name)."""
         text = self.snakemake(*arguments, "-n", "--quiet", "host")
