@@ -65,7 +65,7 @@ class Cluster:
         rows = (line.split("|") for line in self.run("squeue", "-h", "-o", "%i|%T|%N|%k|%Z").splitlines())
         return [Job(*row) for row in rows if f"{row[3]}_".startswith(f"rule_{rule}")]
 
-    def wait_for(self, what: Callable[[], Any], seconds: float = 120) -> Any:
+    def wait_for(self, what: Callable[[], Any], seconds: float = 300) -> Any:
         """The first true value of a condition that is asked twice a second."""
         deadline = time.monotonic() + seconds
         while not (value := what()):

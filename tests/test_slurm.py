@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +20,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from workspace import SNAKEMAKE, Workspace
+
+from genview.cluster import left_behind
 
 REASON = private_slurm.reason_to_skip()
 pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
@@ -55,7 +58,7 @@ runs:
   all_views: null
   one: {}
   nodes: {nodes: 2, batch_size: 8}
-  limited: {epochs: 100, data: {workers: 1}}
+  limited: {epochs: 60, data: {workers: 1}}
 """
 # What the README shows of a site's own file.
 SITE = """
@@ -110,14 +113,15 @@ class Submitted:
         """What the workflow said so far."""
         return (self.root / "said.txt").read_text()
 
-    def finish(self, seconds: int = 900) -> int:
+    def finish(self, seconds: int = 1100) -> int:
         """Wait for the workflow's end; returns its exit status."""
         return self.process.wait(timeout=seconds)
 
     def kill(self) -> None:
         """The login node goes away under the workflow."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        if self.process and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
     def job(self, rule: str) -> private_slurm.Job:
         """Wait until a job of this workspace runs."""
@@ -172,6 +176,7 @@ def submitted_trainings(tmp_path_factory, cluster) -> Future:
     trainings.start("runs")
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(follow)
+    trainings.kill()
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +185,7 @@ def trainings(submitted_trainings) -> Submitted:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory, cluster, submitted_trainings) -> Submitted:
+def study(tmp_path_factory, cluster, submitted_trainings) -> Iterator[Submitted]:
     """The whole study, of which the first job loses its node and one job has too little memory at first."""
     study = Submitted(tmp_path_factory.mktemp("study"), cluster, STUDY)
     tiny = study.root / "genview/training/architectures/tiny.json"
@@ -190,13 +195,16 @@ def study(tmp_path_factory, cluster, submitted_trainings) -> Submitted:
     text = rules.read_text()
     rules.write_text(text[:audit] + text[audit:].replace("mem_mb=growing(4000)", "mem_mb=growing(700)"))
     study.start()
-    study.lost = study.job("manifest")
-    node = f"nodename={study.lost.nodes}"
-    cluster.run("scontrol", "update", node, "state=down", "reason=test")
-    cluster.wait_for(lambda: not any(job.nodes == study.lost.nodes for job in cluster.jobs()))
-    cluster.run("scontrol", "update", node, "state=resume")
-    assert study.finish() == 0, study.said[-5000:]
-    return study
+    try:
+        study.lost = study.job("manifest")
+        node = f"nodename={study.lost.nodes}"
+        cluster.run("scontrol", "update", node, "state=down", "reason=test")
+        cluster.wait_for(lambda: not any(job.nodes == study.lost.nodes for job in cluster.jobs()))
+        cluster.run("scontrol", "update", node, "state=resume")
+        assert study.finish() == 0, study.said[-5000:]
+        yield study
+    finally:
+        study.kill()
 
 
 def test_the_whole_study_runs_as_jobs_of_the_cluster(study, cluster):
@@ -234,7 +242,7 @@ def test_a_job_short_of_memory_fails_by_name_and_passes_with_more(study):
 PROBE = "results/cluster/probes/all_views/scene_class.json"
 
 
-def test_jobs_of_a_killed_workflow_are_found_and_not_doubled(study, cluster):
+def test_jobs_of_a_killed_workflow_are_found_and_not_doubled(study, cluster, monkeypatch):
     features = "results/cluster/probes/all_views/features/digits.safetensors"
     study.start(features)
     orphan = study.job("probe_features")
@@ -245,6 +253,9 @@ def test_jobs_of_a_killed_workflow_are_found_and_not_doubled(study, cluster):
     assert study.finish() != 0
     assert "still on the cluster" in study.said and f"scancel {orphan.number}" in study.said
     assert [job.number for job in cluster.jobs("probe_features")] == [orphan.number]
+    monkeypatch.setenv("SLURM_CONF", study.work.environment["SLURM_CONF"])
+    assert left_behind(study.root, "results/cluster") == [orphan.number]
+    assert left_behind(study.root, "results/another") == [], "another study in the same folder is kept from starting"
     cluster.run("scontrol", "resume", orphan.number)
     cluster.wait_for(lambda: not cluster.jobs("probe_features"))
     assert study.work.planned(features, *CONFIGURATION) == {}, "what the job made does not count"
@@ -284,11 +295,11 @@ def test_a_training_over_two_nodes_equals_the_one_in_a_process(trainings):
 def test_a_training_that_meets_its_time_limit_goes_on_from_the_checkpoint_it_saved(trainings):
     results = trainings.root / "results/trainings"
     log = (results / "logs/training/limited/processes.log").read_text()
-    stopped = re.search(r"stopped at step (\d+) of 300", log)
+    stopped = re.search(r"stopped at step (\d+) of 180", log)
     assert stopped and int(stopped[1]) >= 3
-    assert f"going on from step {stopped[1]} of 300" in log
+    assert f"going on from step {stopped[1]} of 180" in log
     steps = [json.loads(line)["step"] for line in (results / "runs/limited/metrics.jsonl").read_text().splitlines()]
-    assert steps == list(range(1, 301))
+    assert steps == list(range(1, 181))
 
 
 def test_nothing_is_left_on_the_cluster(study, trainings, cluster):
