@@ -42,6 +42,7 @@ CLAIMS = {
     "snakemake -n": RUN,
     "snakemake results/default/probes/all_views/digits.json": PLAN,
     "snakemake pca": PLAN,
+    "snakemake --forcerun manifest": PLAN,
     "python -m genview config": RUN,
     "python -m genview compare results/default results/mine": "tests/test_command_line.py::test_compare_shows_settings",
     "snakemake --rulegraph mermaid-js": "tests/test_readme.py::test_the_mermaid_picture",
