@@ -200,7 +200,8 @@ def study(tmp_path_factory, cluster, submitted_trainings) -> Iterator[Submitted]
         node = f"nodename={study.lost.nodes}"
         cluster.run("scontrol", "update", node, "state=down", "reason=test")
         cluster.wait_for(lambda: not any(job.nodes == study.lost.nodes for job in cluster.jobs()))
-        cluster.run("scontrol", "update", node, "state=resume")
+        # A node that answers in time has come back by itself, and to resume it is then an error.
+        cluster.run("scontrol", "update", node, "state=resume", check=False)
         assert study.finish() == 0, study.said[-5000:]
         yield study
     finally:
