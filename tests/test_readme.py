@@ -51,6 +51,7 @@ CLAIMS = {
     "snakemake --profile slurm --configfile config/cc3m.yaml": "tests/test_slurm.py::test_the_whole_study_runs_as_jobs",
     "python benchmarks/small_models.py": PARSED,
     "python benchmarks/real_sizes.py": PARSED,
+    "python benchmarks/ablation.py": PARSED,
     "python tests/kills.py --kills 100": "tests/test_study.py::test_killed_at_random_moments",
 }
 """Command -> how it is run here, or the file and the beginning of the name of what runs it elsewhere."""
