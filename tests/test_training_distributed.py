@@ -32,8 +32,8 @@ def in_two_processes(function, *arguments):
     """The function's result in each of two processes of a gloo group."""
     with mp.Manager() as manager, tempfile.TemporaryDirectory() as folder:
         results = manager.dict()
-        # Forked, so that torch is imported once.
-        mp.start_processes(_enter, (function, arguments, folder, results), nprocs=WORLD, start_method="fork")
+        # Not forked: a fork of a process that has used autograd cannot use it.
+        mp.start_processes(_enter, (function, arguments, folder, results), nprocs=WORLD, start_method="spawn")
         return [results[rank] for rank in range(WORLD)]
 
 

@@ -6,15 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from training_study import study, weights
 
-from genview.training import __main__ as command_line
 from genview.training import launch
 from genview.training.job import Job
 
@@ -31,47 +28,8 @@ def a_job(folder, **changes):
     return study(folder, **{**settings, **changes})
 
 
-class Forked:
-    """``python -m genview.training`` in a process of its own that need not import torch again."""
-
-    def __init__(self, job: Job, file: Path):
-        file.write_text(job.model_dump_json())
-        self.errors = file.with_suffix(".stderr")
-        self.pid = os.fork()
-        if self.pid == 0:
-            with self.errors.open("w") as output:
-                os.dup2(output.fileno(), 2)
-                sys.stderr = output
-                status = 70
-                try:
-                    AcceleratorState._reset_state(True)
-                    status = command_line.main(["--job", str(file)])
-                except BaseException:
-                    traceback.print_exc()
-                finally:
-                    output.flush()
-                    os._exit(status)
-        self.returncode = None
-
-    def poll(self):
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
-        return self.returncode
-
-    def send_signal(self, number):
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def communicate(self):
-        while self.poll() is None:
-            time.sleep(0.02)
-        return "", self.errors.read_text()
-
-
-def start(job: Job, file: Path) -> Forked | subprocess.Popen:
-    if job.run.world_size == 1:
-        return Forked(job, file)
+def start(job: Job, file: Path) -> subprocess.Popen:
+    """In a process of its own: a fork of one that has used autograd could not train."""
     file.write_text(job.model_dump_json())
     command = launch.command(job, file, LAUNCHER, 1)
     return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
