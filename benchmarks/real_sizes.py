@@ -175,7 +175,7 @@ def train(study: Study, name: str, batch: int) -> dict:
         features = ()
         if run.uses_text_quality:
             precompute.run(
-                dataset, judge, manifest=manifest, shard="0-of-1", component=component,
+                dataset, judge, manifest=manifest, group="0-of-1", component=component,
                 output=folder / "quality.safetensors", stamp=STAMP,
             )  # fmt: skip
             features = (str(folder / "quality.safetensors"),)

@@ -107,6 +107,25 @@ def code_record(record: str | Path, modules: Iterable[str], scripts: Iterable[st
     return str(path)
 
 
+def settings_record(folder: str | Path, settings: Any) -> str:
+    """Path of a file that holds settings; other settings are another file, and the same ones are never written twice.
+
+    A workflow takes it as the input that stands for the settings. Unlike a workflow's own notes it is older than what
+    was made with the settings, and newer than what others had made before, whoever made it and whatever noted it.
+
+    Args:
+        folder: where the files of one rule, or of one run or view of it, are.
+        settings: anything JSON can hold.
+
+    Raises:
+        GenviewError: the folder cannot be written.
+    """
+    path = Path(folder) / f"{digest(settings)}.json"
+    if not path.is_file():
+        atomic.write_json(path, settings)
+    return str(path)
+
+
 def combined_file_digest(paths: Iterable[str | Path]) -> str:
     """Digest of several files' contents, in the order given; names and times play no part."""
     return digest([file_sha256(path) for path in paths])

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import json
 import logging
 import signal
 import sys
@@ -28,6 +29,11 @@ def stamp(stage: str, study: str, settings: Any, *modules: str) -> dict[str, str
         "parameters": provenance.digest(settings),
         "code": provenance.code_digest(*modules),
     }
+
+
+def settings(record: str | Path) -> dict[str, Any]:
+    """The settings of a rule, from the file that is their record (`provenance.settings_record`)."""
+    return json.loads(Path(record).read_text(encoding="utf-8"))
 
 
 @contextlib.contextmanager

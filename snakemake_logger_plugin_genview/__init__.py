@@ -8,8 +8,8 @@ so does the file under ``.snakemake/log``.
 Snakemake finds loggers by the name of their package, which therefore lies beside ``genview`` and not in it.
 """
 
-import ast
 import copy
+import json
 import logging
 import os
 import re
@@ -17,7 +17,9 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
@@ -51,50 +53,56 @@ CHATTER = (
 )
 """Remarks that say nothing about the study."""
 AFTER = "after earlier jobs"
-PARAMETERS = "Params have changed since last execution: "
+OTHER = "other inputs"
+SETTINGS = "/settings/"
+"""In the path of the file with a job's settings; see ``recorded`` in ``workflow/rules/common.smk``."""
 REASONS = {
     "Missing output files": "new",
     "Incomplete output files": "unfinished",
     "Updated input files": "changed: {files}",
     "Input files updated by another job": AFTER,
     "Code has changed since last execution": "script changed",
-    "Set of input files has changed since last execution": "other inputs",
+    "Set of input files has changed since last execution": OTHER,
     "Forced execution": "forced",
 }
 """Snakemake's reasons in a few words."""
 
 
-def in_words(reason: str) -> str:
+def in_words(reason: str, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> str:
     """Why a job runs; reasons without words of their own stay as they are."""
+    record = next((Path(file) for file in inputs if SETTINGS in file), None)
+    previous = previous_settings(record, outputs) if record else None
     words = []
-    # What changed may hold any text; only the software environment can follow.
-    reason, _, settings = reason.partition(PARAMETERS)
-    settings, again, software = settings.partition("; Software environment")
-    for part in [*reason.split("; "), (again + software).removeprefix("; ")]:
-        if not part:
-            continue
+    for part in reason.split("; "):
         name, _, rest = part.partition(": ")
         text = REASONS.get(name, part)
         if "{files}" in text:
-            files = [file for file in rest.split(", ") if file]
-            if not files:  # what was updated is updated by another job
+            files = [file for file in rest.split(", ") if file and file != str(record)]
+            if not files:  # what was updated is updated by another job, or is told below
                 continue
             more = f" and {len(files) - FILES} more" if len(files) > FILES else ""
             text = text.format(files=", ".join(files[:FILES]) + more)
-        words.append(text)
-    if settings:
-        words.append(", ".join(["settings changed", *changes(settings)]))
+        if text and not (previous and text == OTHER):
+            words.append(text)
+    if previous:
+        words.append(", ".join(["settings changed", *changes(previous, record)]))
     first = [text for text in words if text != AFTER]  # a new file says enough
     return ", ".join(first or words)
 
 
-def changes(text: str) -> list[str]:
-    """The settings that differ, in Snakemake's account of a job's parameters; none where it cannot be read."""
-    found = re.search(r"before: (.*) now: (.*)", text, re.DOTALL)
+def previous_settings(record: Path, outputs: Sequence[str]) -> Path | None:
+    """The settings that outputs were made with, if they were others: the newest file that is not newer than they."""
     try:
-        before, now = (ast.literal_eval(part.strip()) for part in found.groups()) if found else (None, None)
-    except (ValueError, SyntaxError):
-        return []
+        made = min(os.stat(file).st_mtime_ns for file in outputs)
+        times = {file: file.stat().st_mtime_ns for file in record.parent.glob("*.json")}
+    except (OSError, ValueError):
+        return None
+    newest = max((file for file in times if times[file] <= made), key=times.get, default=record)
+    return newest if newest != record else None
+
+
+def changes(before: Path, now: Path) -> list[str]:
+    """The settings in which two files differ."""
     named = []
 
     def compare(old: Any, new: Any, path: str) -> None:
@@ -105,7 +113,7 @@ def changes(text: str) -> list[str]:
             values = f" from {old!r} to {new!r}"
             named.append(path + (values if len(values) < 40 else ""))
 
-    compare(before, now, "")
+    compare(*(json.loads(path.read_text(encoding="utf-8")) for path in (before, now)), "")
     return named[:FILES] + ([f"{len(named) - FILES} more"] if len(named) > FILES else [])
 
 
@@ -181,7 +189,9 @@ class Progress:
         """Take a job that starts."""
         label = "/".join(str(value) for value in (values["wildcards"] or {}).values())
         log = str(values["log"][0]) if values["log"] else ""
-        job = Job(values["rule_name"], label, log, in_words(values["reason"] or "") if values["output"] else "")
+        outputs = values["output"]
+        reason = in_words(values["reason"] or "", values["input"] or (), outputs) if outputs else ""
+        job = Job(values["rule_name"], label, log, reason)
         self.running[values["jobid"]] = job
         return job
 

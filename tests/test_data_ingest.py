@@ -264,6 +264,18 @@ def test_a_shard_is_read_alone_and_shards_make_up_the_whole(study):
         manifest.shard_rows(path, "0-of-2")
 
 
+@pytest.mark.parametrize("groups", [1, 2, 3, 4])
+def test_groups_of_neighbouring_shards_make_up_the_whole(study, groups):
+    study.ingest(source="scenes", count=10, shards=4)
+    path = study.out / "manifest.parquet"
+    parts = [manifest.read_group(path, f"{i}-of-{groups}") for i in range(groups)]
+    assert pa.concat_tables(parts).equals(manifest.read(path)) and all(len(part) for part in parts)
+    shards = [shard for part in parts for shard in set(part["shard"].to_pylist())]
+    assert sorted(shards) == [0, 1, 2, 3], "a shard is in two groups"
+    with pytest.raises(GenviewError, match="made for 4 shards"):
+        manifest.read_group(path, "0-of-5")
+
+
 def test_equal_bytes_are_kept_once_and_listed(study):
     for name, seed in [("b", 1), ("a", 1), ("c", 2), ("d", 1)]:
         write(study.folder / f"images/{name}.png", png(seed))

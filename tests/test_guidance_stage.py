@@ -59,7 +59,7 @@ def score_all(folder, scorer, shards=2):
     for index in range(shards):
         paths.append(folder / "guidance" / f"{index}-of-{shards}.parquet")
         scoring.run(
-            scorer, manifest=folder / "manifest.parquet", shard=f"{index}-of-{shards}", output=paths[-1], stamp=STAMP
+            scorer, manifest=folder / "manifest.parquet", group=f"{index}-of-{shards}", output=paths[-1], stamp=STAMP
         )
     return paths
 
@@ -153,7 +153,7 @@ def test_shards_made_by_different_settings_are_refused(tmp_path):
     scoring.run(
         lexical.Scorer(Guidance()),
         manifest=tmp_path / "manifest.parquet",
-        shard="1-of-2",
+        group="1-of-2",
         output=scores[1],
         stamp={**STAMP, "parameters": "other"},
     )
@@ -228,7 +228,7 @@ def test_answers_under_other_settings_are_not_used(tmp_path):
     scoring.run(
         scorer,
         manifest=tmp_path / "manifest.parquet",
-        shard="0-of-1",
+        group="0-of-1",
         output=tmp_path / "guidance" / "0-of-1.parquet",
         stamp={**STAMP, "code": "newer"},
     )
@@ -243,7 +243,7 @@ from genview.guidance.language_model import Scorer
 model, manifest, output = sys.argv[1:]
 guidance = Guidance(backend="language_model", model=model, batch_size=4, procedure="generate", maximum_new_tokens=400,
                     attempts=1)
-scoring.run(Scorer(guidance), manifest=manifest, shard="0-of-1", output=output, stamp={"stage": "x"})
+scoring.run(Scorer(guidance), manifest=manifest, group="0-of-1", output=output, stamp={"stage": "x"})
 """
 
 
@@ -262,7 +262,7 @@ def test_a_job_killed_at_any_moment_ends_with_the_same_scores(tmp_path):
         attempts=1,
     )
     expected = tmp_path / "expected" / "0-of-1.parquet"
-    scoring.run(LanguageScorer(guidance), manifest=manifest, shard="0-of-1", output=expected, stamp={"stage": "x"})
+    scoring.run(LanguageScorer(guidance), manifest=manifest, group="0-of-1", output=expected, stamp={"stage": "x"})
     output = tmp_path / "killed" / "0-of-1.parquet"
     journal = output.with_suffix(".answers.jsonl")
     command = [sys.executable, "-c", JOB, str(folder), str(manifest), str(output)]
@@ -279,7 +279,7 @@ def test_a_job_killed_at_any_moment_ends_with_the_same_scores(tmp_path):
         assert job.returncode == -signal.SIGKILL and not output.exists(), "it must die before it is done"
         assert journal.stat().st_size > before, "it must have got on since the last time"
         before = journal.stat().st_size
-    scoring.run(LanguageScorer(guidance), manifest=manifest, shard="0-of-1", output=output, stamp={"stage": "x"})
+    scoring.run(LanguageScorer(guidance), manifest=manifest, group="0-of-1", output=output, stamp={"stage": "x"})
     assert output.read_bytes() == expected.read_bytes()
     scored = tables.read(output, tables.GUIDANCE)["score"]
     assert sorted(Path(output).parent.iterdir()) == ([output] if not scored.null_count else [journal, output])

@@ -131,9 +131,9 @@ def test_results_that_cannot_be_written_concern_every_stage(tmp_path):
 
 def test_more_processes_than_gpus_are_refused_where_there_are_gpus(monkeypatch):
     values = {"runs": {"a": {"processes": 4}}}
-    monkeypatch.setattr(preflight, "visible_gpus", lambda: 2)
+    monkeypatch.setattr(preflight.machine, "visible_gpus", lambda: 2)
     assert any("has 2 GPUs" in text for text in texts(values, "training"))
-    monkeypatch.setattr(preflight, "visible_gpus", lambda: 0)
+    monkeypatch.setattr(preflight.machine, "visible_gpus", lambda: 0)
     assert not any("GPU" in text for text in texts(values, "training"))
 
 

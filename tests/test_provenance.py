@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from genview import provenance
+from genview import provenance, stage
 
 PACKAGE = Path(provenance.__file__).parent
 
@@ -109,3 +109,13 @@ def test_a_folder_that_cannot_be_written_is_said_and_no_old_record_stands_for_ne
     (tmp_path / "code").write_text("a file where the folder should be")
     with pytest.raises(OSError, match="code"):
         provenance.code_record(tmp_path / "code" / "keys.json", ["genview.data.keys"])
+
+
+def test_settings_have_a_file_each_which_is_never_written_twice(tmp_path):
+    first = Path(provenance.settings_record(tmp_path, {"epochs": 2, "views": ["img"]}))
+    os.utime(first, (1, 1))
+    other = provenance.settings_record(tmp_path, {"epochs": 3, "views": ["img"]})
+    assert other != str(first)
+    assert provenance.settings_record(tmp_path, {"views": ["img"], "epochs": 2}) == str(first)
+    assert first.stat().st_mtime == 1, "going back to settings looked at before would re-run what they had made"
+    assert stage.settings(first) == {"epochs": 2, "views": ["img"]}

@@ -105,15 +105,28 @@ def test_two_studies_in_one_results_folder_do_not_touch_each_other(finished):
     assert finished.planned() == {}
 
 
-def test_the_loss_of_snakemakes_own_notes_re_runs_nothing_but_what_changed(finished, edited):
+@pytest.fixture
+def without_notes(finished):
+    """Snakemake's own notes are gone, as after `rm -r .snakemake`, or were never made, as of a job that outlives it."""
     notes = finished.root / ".snakemake"
     shutil.move(notes, notes.with_name("kept"))
-    try:
-        assert finished.planned() == {}
-        assert edited("genview/evaluation/duplicates.py", "", "\n# edited\n") == {"find_duplicates": 3, "report": 1}
-    finally:
-        shutil.rmtree(notes, ignore_errors=True)
-        shutil.move(notes.with_name("kept"), notes)
+    yield
+    shutil.rmtree(notes, ignore_errors=True)
+    shutil.move(notes.with_name("kept"), notes)
+
+
+@pytest.mark.usefixtures("without_notes")
+def test_the_loss_of_snakemakes_own_notes_re_runs_nothing_but_what_changed(finished, edited):
+    assert finished.planned() == {}
+    code = edited("genview/evaluation/duplicates.py", "", "\n# edited\n")
+    assert code == {"find_duplicates": 3, "report": 1}
+    setting = edited("config/config.yaml", "  probe:\n    datasets", "  probe:\n    iterations: 78\n    datasets")
+    assert setting == {"find_duplicates": 3, "probe": 6, "report": 1}
+
+
+def test_looking_at_another_setting_and_going_back_re_runs_nothing(finished):
+    assert finished.planned("--config", "seed=7").keys() >= EVERYTHING - {"token_scores"}
+    assert finished.planned() == {}
 
 
 def test_touching_code_re_runs_nothing(tmp_path):

@@ -260,6 +260,10 @@ def test_jobs_of_a_killed_workflow_are_found_and_not_doubled(study, cluster, mon
     cluster.run("scontrol", "resume", orphan.number)
     cluster.wait_for(lambda: not cluster.jobs("probe_features"))
     assert study.work.planned(features, *CONFIGURATION) == {}, "what the job made does not count"
+    study.work.edit("config/cluster.yaml", "evaluation:\n", "evaluation:\n  features: {batch_size: 31}\n")
+    changed = study.work.planned(features, *CONFIGURATION)
+    study.work.edit("config/cluster.yaml", "  features: {batch_size: 31}\n", "")
+    assert changed == {"probe_features": 1}, "what the job made passes for one with settings that came after it"
 
 
 def test_a_cancelled_job_is_named_with_its_log_and_the_same_command_goes_on_with_a_changed_setting(study, cluster):

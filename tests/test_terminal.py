@@ -1,6 +1,7 @@
 """What a person sees while a study runs: where it is, how long it takes, where the logs are, and every error."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -134,13 +135,7 @@ def test_an_error_before_the_first_job_is_shown(workflow):
         ("Input files updated by another job: c", "after earlier jobs"),
         ("Updated input files: genview/tables.py", "changed: genview/tables.py"),
         ("Updated input files: a, b, c, d, e", "changed: a, b, c and 2 more"),
-        ("Params have changed since last execution: something else", "settings changed"),
-        (
-            "Updated input files: a; Params have changed since last execution: Union of exclusive params before and "
-            "now across all output: "
-            "before: {'run': {'epochs': 2, 'text': '; '}} now: {'run': {'epochs': 3, 'text': '; '}} ",
-            "changed: a, settings changed, run.epochs from 2 to 3",
-        ),
+        ("Set of input files has changed since last execution", "other inputs"),
         ("Something new of Snakemake: x", "Something new of Snakemake: x"),
     ],
 )
@@ -148,10 +143,41 @@ def test_reasons_are_a_few_words_and_none_is_lost(reason, expected):
     assert terminal.in_words(reason) == expected
 
 
+CHANGED, OTHER = "Updated input files: code, {now}; ", "Set of input files has changed since last execution"
+SAID = "settings changed, run.epochs from 2 to 3"
+
+
+@pytest.mark.parametrize(
+    ("times", "reason", "expected"),
+    [
+        (
+            {"then": 1, "output": 2, "now": 3},
+            CHANGED + OTHER,
+            f"changed: code, {SAID}",
+        ),
+        ({"now": 1, "then": 2, "output": 3}, OTHER, SAID),
+        ({"then": 1, "output": 2, "looked at": 3, "now": 4}, OTHER, SAID),
+        ({"then": 1, "now": 2, "output": 3}, OTHER, "other inputs"),
+        ({"then": 1, "now": 2}, "Missing output files: output", "new"),
+    ],
+    ids=["changed", "changed back", "others were looked at", "of long ago", "new"],
+)
+def test_changed_settings_are_told_by_name_and_value(tmp_path, times, reason, expected):
+    folder = tmp_path / "settings/train"
+    folder.mkdir(parents=True)
+    contents = {"then": {"run": {"epochs": 2, "loss": "a"}}, "now": {"run": {"epochs": 3, "loss": "a"}}}
+    for name, time in times.items():
+        file = tmp_path / "output" if name == "output" else folder / f"{name}.json"
+        file.write_text(json.dumps(contents.get(name, {})))
+        os.utime(file, (time, time))
+    now = str(folder / "now.json")
+    assert terminal.in_words(reason.format(now=now), ["code", now], [str(tmp_path / "output")]) == expected
+
+
 def test_the_time_left_counts_what_is_known_and_names_what_is_not():
     progress = terminal.Progress()
     progress.plan({"quick": 3, "slow": 1, "all": 1, "total": 5})
-    job = {"output": ["x"], "wildcards": {}, "log": [], "reason": ""}
+    job = {"output": ["x"], "wildcards": {}, "log": [], "reason": "", "input": []}
     progress.start({**job, "rule_name": "quick", "jobid": 1})
     progress.started -= 10
     progress.running[1].started -= 10
@@ -164,7 +190,7 @@ def test_the_picture_fits_the_terminal(tmp_path):
     log.write_text("2026-01-01 10:00:00,123 INFO " + "long " * 90 + "\n")
     progress = terminal.Progress()
     for number in range(50):
-        values = {"output": ["x"], "wildcards": {"n": number}, "log": [log], "reason": ""}
+        values = {"output": ["x"], "wildcards": {"n": number}, "log": [log], "reason": "", "input": []}
         progress.start({**values, "rule_name": "rule", "jobid": number})
     lines = progress.picture(60, 20)
     assert len(lines) < 20 and all(len(re.sub(r"\x1b\[\d*m", "", line)) < 60 for line in lines)

@@ -129,7 +129,7 @@ def study(
                 dataset,
                 Encoder(),
                 manifest=manifest_path,
-                shard=shard,
+                group=shard,
                 component=component,
                 output=output,
                 stamp=STAMP,

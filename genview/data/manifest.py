@@ -30,6 +30,25 @@ def read(path: str | Path, shard: str | None = None, columns: Sequence[str] | No
     return tables.read(path, tables.MANIFEST, columns, filters=[("shard", "==", index)])
 
 
+def read_group(path: str | Path, group: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of neighbouring shards, for a stage whose work on one shard would be shorter than its start.
+
+    Args:
+        path: ``manifest.parquet``.
+        group: name such as ``"3-of-100"``: of 1,000 shards it holds 30 to 39, of 100 shards the third.
+        columns: names to read; default: all.
+
+    Raises:
+        GenviewError: no manifest, or it was made for fewer shards than there are groups.
+    """
+    index, count = keys.parse_shard(group)
+    shards = int(tables.metadata(path).get("shards", count))
+    if shards < count:
+        raise GenviewError(f"{path}: made for {shards} shards, which make no {count} groups; ingest again")
+    first, end = (-(-number * shards // count) for number in (index, index + 1))
+    return tables.read(path, tables.MANIFEST, columns, filters=[("shard", ">=", first), ("shard", "<", end)])
+
+
 def shard_rows(path: str | Path, shard: str) -> pa.Table:
     """All columns of one shard's rows, in order of their keys; no rows if the shard is empty."""
     return read(path, shard)

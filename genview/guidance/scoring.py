@@ -1,4 +1,4 @@
-"""Score the captions of one shard with a backend, whichever it is: batches, progress, restarts, the table.
+"""Score the captions of a group of shards with a backend, whichever it is: batches, progress, restarts, the table.
 
 The backends are the modules ``lexical``, ``language_model``, ``vision_language_model`` and ``server``; each has a
 class ``Scorer`` made from the configuration block. This module imports none of them, so that a study depends on the
@@ -41,25 +41,25 @@ def run(
     scorer: Scorer,
     *,
     manifest: str | Path,
-    shard: str,
+    group: str,
     output: str | Path,
     stamp: Mapping[str, str],
     root: str | Path | None = None,
 ) -> None:
-    """Score one shard of the manifest.
+    """Score a group of shards.
 
-    A costly backend's answers are kept beside ``output`` until the shard is done; a restart asks for the missing ones
+    A costly backend's answers are kept beside ``output`` until the group is done; a restart asks for the missing ones
     alone. If captions remain without a score, they are kept further, so that running the rule again asks for those.
 
     Args:
         scorer: the backend.
         manifest: ``manifest.parquet``.
-        shard: name such as ``"0-of-2"``.
+        group: name such as ``"0-of-2"`` (`data.manifest.read_group`).
         output: the Parquet file (``tables.GUIDANCE``).
         stamp: provenance of the table; restarts use answers made under the same stamp.
         root: folder of the images, for backends that look at them.
     """
-    rows = manifests.read(manifest, shard, ["key", "caption", "path", "offset", "length"]).to_pylist()
+    rows = manifests.read_group(manifest, group, ["key", "caption", "path", "offset", "length"]).to_pylist()
     answers = {row["key"]: NO_CAPTION for row in rows if not (row["caption"] or "").strip()}
     log = logging.getLogger(__name__)
     journal = None

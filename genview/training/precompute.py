@@ -38,33 +38,33 @@ def run(
     encoder: Encoder,
     *,
     manifest: str | Path,
-    shard: str,
+    group: str,
     component: str | Path,
     output: str | Path,
     stamp: dict[str, str],
     workers: int = 0,
 ) -> None:
-    """Encode one shard's originals and captions.
+    """Encode the originals and captions of a group of shards.
 
     Args:
         dataset: where the images are.
         encoder: the quality encoder.
         manifest: ``manifest.parquet``.
-        shard: name such as ``0-of-2``.
+        group: name such as ``0-of-2`` (`data.manifest.read_group`).
         component: the encoder's ``pca.safetensors``.
         output: safetensors: ``background`` [n, D] and ``caption`` [n, E], float16, L2-normalised; zeros where there is
             no caption; rows in the manifest's order.
         stamp: metadata of the artifact.
         workers: processes that read images.
     """
-    rows = manifests.read(manifest, shard)
+    rows = manifests.read_group(manifest, group)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = encoders.load(encoder, device)
     direction = torch.as_tensor(pca.load(component).component, device=device)
     originals = _Originals(rows, readers.Reader(readers.data_root(dataset, manifest)), loaded.preprocess)
     backgrounds = [torch.zeros(0, loaded.token_dim)]
     for images in progress.track(
-        DataLoader(originals, encoder.batch_size, num_workers=workers), f"quality features {shard}", unit="batch"
+        DataLoader(originals, encoder.batch_size, num_workers=workers), f"quality features {group}", unit="batch"
     ):
         tokens, _ = loaded.encode(images)
         backgrounds.append(quality.pooled(tokens, direction)[1].cpu())

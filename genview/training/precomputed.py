@@ -22,7 +22,7 @@ class PrecomputedQuality:
         """Check that the files belong together and to these keys.
 
         Args:
-            paths: one file per shard, in the order of shards.
+            paths: one file per group of shards, in their order.
             keys: the manifest's keys, in its order.
 
         Raises:
@@ -45,7 +45,7 @@ class PrecomputedQuality:
             stamps.add((metadata["parameters"], metadata["code"]))
             self._starts.append(start + count)
         if len(stamps) > 1 or self._starts[-1] != len(keys):
-            raise GenviewError(f"{self.paths[0]} and its sister shards do not belong together; make them again")
+            raise GenviewError(f"{self.paths[0]} and its sisters do not belong together; make them again")
 
     def __getstate__(self):
         return {**vars(self), "_files": None}

@@ -1,4 +1,5 @@
 import functools
+import gc
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ from genview.config import load as configuration
 from genview.errors import GenviewError
 from genview.evaluation import catalogue
 
+# Planning makes millions of objects that all live to its end: looking for garbage among them is a tenth of its time.
+gc.set_threshold(200_000, 20, 20)
+
 try:
     STUDY = configuration.parse(config)
 except GenviewError as error:
@@ -20,6 +24,10 @@ RESULTS = f"{STUDY.results}/{STUDY.study}"
 LOGS = f"{RESULTS}/logs"
 COSTS = f"{RESULTS}/costs"
 SHARDS = [f"{shard}-of-{STUDY.dataset.shards}" for shard in range(STUDY.dataset.shards)]
+
+# Stages that would take longer to start than to work through one of a thousand shards take neighbouring ones at once.
+GROUP_COUNT = min(STUDY.dataset.shards, 100)
+GROUPS = [f"{group}-of-{GROUP_COUNT}" for group in range(GROUP_COUNT)]
 
 
 include: "resources.smk"
@@ -55,8 +63,31 @@ def code(*modules, script=None):
         raise WorkflowError(str(error)) from None
 
 
+def recorded(rule_name, chosen=None, **blocks):
+    """The file with a rule's settings: blocks of the configuration, or what a function of the wildcards chooses.
+
+    An input instead of `params`, of which Snakemake keeps a note only if it lives to see the job end: a job of the
+    cluster whose workflow was killed would pass for one with the settings of the next start.
+    """
+
+    def record(values, *names):
+        folder = "/".join([RESULTS, "settings", rule_name, *names])
+        try:
+            return provenance.settings_record(folder, values)
+        except GenviewError as error:
+            raise WorkflowError(str(error)) from None
+
+    if chosen is None:
+        return record(settings(**blocks))
+    # All shards have the same.
+    return lambda wildcards: record(
+        chosen(wildcards),
+        *[name for key, name in wildcards.items() if key not in ("shard", "group")],
+    )
+
+
 def settings(**blocks):
-    """Parameters: the blocks of the configuration that are read, as plain values."""
+    """The blocks of the configuration that are read, as plain values."""
     return {
         name: block.model_dump(mode="json") if hasattr(block, "model_dump") else block
         for name, block in blocks.items()
@@ -103,6 +134,7 @@ def check_targets(rules):
         "view": STUDY.views,
         "run": STUDY.runs,
         "shard": SHARDS,
+        "group": GROUPS,
         "dataset": sorted({*catalogue.ENTRIES, *STUDY.evaluation.datasets, *names}),
         "part": ["judge", "clip", "autoencoder", "unet"],
     }
@@ -158,7 +190,7 @@ def shipped_weights(model):
 
 
 def view_settings(wildcards):
-    """Parameters of a view set; what chance draws from counts only where chance draws."""
+    """Settings of a view set; what chance draws from counts only where chance draws."""
     view = STUDY.views[wildcards.view]
     by_chance = {}
     if view.mode != "txt" and view.noise_level == "random":
@@ -173,8 +205,8 @@ def view_settings(wildcards):
     )
 
 
-def audit_settings():
-    """Parameters of the audit: its block, and the encoders that it names or, without names, the foreground's."""
+def audit_settings(wildcards):
+    """Settings of the audit: its block, and the encoders that it names or, without names, the foreground's."""
     names = STUDY.audit.encoders or (STUDY.foreground.encoder,)
     encoders = {name: STUDY.encoders[name].model_dump(mode="json") for name in names}
     return settings(
@@ -184,6 +216,7 @@ def audit_settings():
 
 wildcard_constraints:
     shard=r"\d+-of-\d+",
+    group=r"\d+-of-\d+",
     encoder=r"[^/]+",
     view=r"[^/]+",
     run=r"[^/]+",

@@ -11,7 +11,18 @@ rule conditions:
     """One row per image: caption, noise level, guidance scale, and where each came from."""
     input:
         code=code("genview.conditions.merge", script="conditions"),
-        manifest=rules.manifest.output.manifest,
+        settings=recorded(
+            "conditions",
+            noise_level_from=(
+                "given" if STUDY.noise_level.given else STUDY.noise_level.strategy
+            ),
+            guidance_scale_from=(
+                "given" if STUDY.guidance.given else STUDY.guidance.strategy
+            ),
+            modes={name: view.mode for name, view in STUDY.views.items()},
+            study=STUDY.study,
+        ),
+        manifest=MANIFEST,
         noise_level=(
             f"{RESULTS}/conditions/noise_level.parquet" if NEEDS_NOISE_LEVELS else []
         ),
@@ -34,16 +45,5 @@ rule conditions:
     resources:
         mem_mb=growing(4000),
         runtime=growing(30),
-    params:
-        settings=settings(
-            noise_level_from=(
-                "given" if STUDY.noise_level.given else STUDY.noise_level.strategy
-            ),
-            guidance_scale_from=(
-                "given" if STUDY.guidance.given else STUDY.guidance.strategy
-            ),
-            modes={name: view.mode for name, view in STUDY.views.items()},
-            study=STUDY.study,
-        ),
     script:
         "../scripts/conditions.py"

@@ -1,12 +1,24 @@
+# By path and not by `rules.manifest.output`: beside a list of a thousand files Snakemake looks a rule's output up among
+# all of them, once for each.
+MANIFEST = f"{RESULTS}/data/manifest.parquet"
+PACKED = f"{RESULTS}/data/images.tar"
+
+
 rule manifest:
     """Ingest the images: one row per image that is kept, one per item that is refused, with its reason."""
     input:
         code=code("genview.data.ingest", script="manifest"),
+        settings=recorded(
+            "manifest",
+            dataset=STUDY.dataset.model_dump(mode="json", exclude={"workers"}),
+            seed=STUDY.seed,
+            study=STUDY.study,
+        ),
         collection=collection(),
     output:
-        manifest=f"{RESULTS}/data/manifest.parquet",
+        manifest=MANIFEST,
         rejected=f"{RESULTS}/data/rejected.parquet",
-        images=f"{RESULTS}/data/images.tar",
+        images=PACKED,
     log:
         f"{LOGS}/data/manifest.log",
     benchmark:
@@ -18,12 +30,6 @@ rule manifest:
         mem_mb=growing(4000),
         runtime=growing(120),
         cpus_per_task=STUDY.dataset.workers or 8,
-    params:
-        settings=settings(
-            dataset=STUDY.dataset.model_dump(mode="json", exclude={"workers"}),
-            seed=STUDY.seed,
-            study=STUDY.study,
-        ),
     script:
         "../scripts/manifest.py"
 
@@ -32,7 +38,7 @@ rule published_tables:
     """On demand: the study's conditions in the form of the published pipeline's files."""
     input:
         code=code("genview.data.published", script="published_tables"),
-        manifest=f"{RESULTS}/data/manifest.parquet",
+        manifest=MANIFEST,
         ratio=f"{RESULTS}/foreground/{STUDY.foreground.encoder}/foreground_ratio.parquet",
         noise_level=f"{RESULTS}/conditions/noise_level.parquet",
         guidance_scale=f"{RESULTS}/conditions/guidance_scale.parquet",

@@ -6,6 +6,7 @@ rule probe_features:
     input:
         unpack(own_images),
         code=code("genview.evaluation.features", script="probe_features"),
+        settings=recorded("probe_features", feature_settings),
         model=f"{RESULTS}/runs/{{run}}/model",
     output:
         features=f"{RESULTS}/probes/{{run}}/features/{{dataset}}.safetensors",
@@ -20,8 +21,6 @@ rule probe_features:
         mem_mb=growing(16000),
         runtime=growing(240),
         gpu=evaluation_gpus,
-    params:
-        settings=feature_settings,
     script:
         "../scripts/probe_features.py"
 
@@ -32,6 +31,7 @@ if EVALUATION.probe.protocol == "cached":
         """Linear probe and k-NN on the features."""
         input:
             code=code("genview.evaluation.probe", script="probe"),
+            settings=recorded("probe", probe=PROBE, seed=STUDY.seed, study=STUDY.study),
             features=rules.probe_features.output.features,
         output:
             result=f"{RESULTS}/probes/{{run}}/{{dataset}}.json",
@@ -46,8 +46,6 @@ if EVALUATION.probe.protocol == "cached":
             mem_mb=growing(16000),
             runtime=growing(120),
             gpu=evaluation_gpus,
-        params:
-            settings=settings(probe=PROBE, seed=STUDY.seed, study=STUDY.study),
         script:
             "../scripts/probe.py"
 
@@ -58,6 +56,7 @@ else:
         input:
             unpack(own_images),
             code=code("genview.evaluation.published", script="published_probe"),
+            settings=recorded("probe", published_settings),
             model=f"{RESULTS}/runs/{{run}}/model",
             features=rules.probe_features.output.features,
         output:
@@ -73,8 +72,6 @@ else:
             mem_mb=growing(32000),
             runtime=2880,
             gpu=evaluation_gpus,
-        params:
-            settings=published_settings,
         script:
             "../scripts/published_probe.py"
 
@@ -84,6 +81,7 @@ rule score_zeroshot:
     input:
         unpack(own_images),
         code=code("genview.evaluation.zeroshot", script="zeroshot"),
+        settings=recorded("score_zeroshot", zeroshot_settings),
         model=f"{RESULTS}/runs/{{run}}/model",
     output:
         result=f"{RESULTS}/zeroshot/{{run}}/{{dataset}}.json",
@@ -98,8 +96,6 @@ rule score_zeroshot:
         mem_mb=growing(16000),
         runtime=growing(120),
         gpu=evaluation_gpus,
-    params:
-        settings=zeroshot_settings,
     script:
         "../scripts/zeroshot.py"
 
@@ -109,6 +105,7 @@ rule score_retrieval:
     input:
         unpack(own_images),
         code=code("genview.evaluation.retrieval", script="retrieval"),
+        settings=recorded("score_retrieval", retrieval_settings),
         model=f"{RESULTS}/runs/{{run}}/model",
     output:
         result=f"{RESULTS}/retrieval/{{run}}/{{dataset}}.json",
@@ -123,8 +120,6 @@ rule score_retrieval:
         mem_mb=growing(16000),
         runtime=growing(120),
         gpu=evaluation_gpus,
-    params:
-        settings=retrieval_settings,
     script:
         "../scripts/retrieval.py"
 
@@ -133,8 +128,9 @@ rule find_duplicates:
     """Pretraining images that are also test images of a dataset."""
     input:
         code=code("genview.evaluation.duplicates", script="duplicates"),
-        manifest=rules.manifest.output.manifest,
-        images=rules.manifest.output.images,
+        settings=recorded("find_duplicates", duplicates_settings),
+        manifest=MANIFEST,
+        images=PACKED,
         scores=expand(
             f"{RESULTS}/foreground/{STUDY.foreground.encoder}/scores/{{shard}}.parquet",
             shard=SHARDS,
@@ -154,7 +150,5 @@ rule find_duplicates:
         mem_mb=growing(16000),
         runtime=growing(240),
         gpu=gpus_for(STUDY.encoders[STUDY.foreground.encoder].model),
-    params:
-        settings=duplicates_settings,
     script:
         "../scripts/duplicates.py"

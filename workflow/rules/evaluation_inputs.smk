@@ -7,8 +7,8 @@ def own_images(wildcards):
     if block is None or block.kind != "own_labels":
         return {}
     return {
-        "manifest": rules.manifest.output.manifest,
-        "images": rules.manifest.output.images,
+        "manifest": MANIFEST,
+        "images": PACKED,
     }
 
 

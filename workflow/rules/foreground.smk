@@ -12,8 +12,9 @@ rule sample_features:
     """Patch tokens of a seeded sample of images; dropped once the component is fitted."""
     input:
         code=code("genview.foreground.tokens", script="sample_features"),
-        manifest=rules.manifest.output.manifest,
-        images=rules.manifest.output.images,
+        settings=recorded("sample_features", sample_settings),
+        manifest=MANIFEST,
+        images=PACKED,
     output:
         tokens=temp(
             expand(
@@ -33,8 +34,6 @@ rule sample_features:
         mem_mb=growing(16000),
         runtime=growing(120),
         gpu=encoder_gpus,
-    params:
-        settings=sample_settings,
     script:
         "../scripts/sample_features.py"
 
@@ -43,6 +42,7 @@ rule component:
     """Fit the first principal component of the sample's tokens, and project them on it."""
     input:
         code=code("genview.foreground.component", script="component"),
+        settings=recorded("component", component_settings),
         tokens=rules.sample_features.output.tokens,
         images=rules.sample_features.output.images,
     output:
@@ -58,8 +58,6 @@ rule component:
     resources:
         mem_mb=growing(4000),
         runtime=growing(60),
-    params:
-        settings=component_settings,
     script:
         "../scripts/component.py"
 
@@ -68,6 +66,7 @@ rule orient_pca:
     """Decide which side of the component is foreground, and the threshold; draw masks and maps."""
     input:
         code=code("genview.foreground.choice", script="pca"),
+        settings=recorded("orient_pca", pca=CHOICE, study=STUDY.study),
         component=rules.component.output.component,
         scores=rules.component.output.scores,
         images=rules.sample_features.output.images,
@@ -95,8 +94,6 @@ rule orient_pca:
     resources:
         mem_mb=growing(2000),
         runtime=growing(30),
-    params:
-        settings=settings(pca=CHOICE, study=STUDY.study),
     script:
         "../scripts/pca.py"
 
@@ -105,8 +102,9 @@ rule token_scores:
     """Encode one shard: per image the projection of each token, and the image embedding."""
     input:
         code=code("genview.foreground.scores", script="token_scores"),
-        manifest=rules.manifest.output.manifest,
-        images=rules.manifest.output.images,
+        settings=recorded("token_scores", encoder_settings),
+        manifest=MANIFEST,
+        images=PACKED,
         component=rules.component.output.component,
     output:
         scores=f"{FOREGROUND}/{{encoder}}/scores/{{shard}}.parquet",
@@ -121,8 +119,6 @@ rule token_scores:
         mem_mb=growing(16000),
         runtime=growing(240),
         gpu=encoder_gpus,
-    params:
-        settings=encoder_settings,
     script:
         "../scripts/token_scores.py"
 
@@ -133,6 +129,9 @@ if STUDY.foreground.given:
         """Foreground ratios from a file in the published form."""
         input:
             code=code("genview.foreground.ratio", script="given_foreground_ratio"),
+            settings=recorded(
+                "given_foreground_ratio", dataset=IMAGES, study=STUDY.study
+            ),
             given=STUDY.foreground.given,
         output:
             ratio=f"{MEASURING}/foreground_ratio.parquet",
@@ -147,8 +146,6 @@ if STUDY.foreground.given:
         resources:
             mem_mb=growing(4000),
             runtime=growing(30),
-        params:
-            settings=settings(dataset=IMAGES, study=STUDY.study),
         script:
             "../scripts/given_foreground_ratio.py"
 
@@ -158,6 +155,7 @@ else:
         """Share of each image's tokens above the threshold."""
         input:
             code=code("genview.foreground.ratio", script="foreground_ratio"),
+            settings=recorded("foreground_ratio", study=STUDY.study),
             scores=expand(f"{MEASURING}/scores/{{shard}}.parquet", shard=SHARDS),
             pca=f"{MEASURING}/pca.safetensors",
         output:
@@ -173,8 +171,6 @@ else:
         resources:
             mem_mb=growing(4000),
             runtime=growing(30),
-        params:
-            settings=settings(study=STUDY.study),
         script:
             "../scripts/foreground_ratio.py"
 
@@ -183,7 +179,14 @@ rule noise_level:
     """Noise level of each image: adaptive to its foreground ratio, constant, random, or given."""
     input:
         code=code("genview.foreground.noise", script="noise_level"),
-        manifest=rules.manifest.output.manifest,
+        settings=recorded(
+            "noise_level",
+            noise_level=STUDY.noise_level,
+            dataset=IMAGES,
+            seed=STUDY.seed,
+            study=STUDY.study,
+        ),
+        manifest=MANIFEST,
         ratio=(
             f"{MEASURING}/foreground_ratio.parquet"
             if STUDY.noise_level.strategy == "adaptive" and not STUDY.noise_level.given
@@ -203,12 +206,5 @@ rule noise_level:
     resources:
         mem_mb=growing(4000),
         runtime=growing(30),
-    params:
-        settings=settings(
-            noise_level=STUDY.noise_level,
-            dataset=IMAGES,
-            seed=STUDY.seed,
-            study=STUDY.study,
-        ),
     script:
         "../scripts/noise_level.py"

@@ -2,8 +2,9 @@ rule generate_views:
     """Generate one shard of a set of views: a WebDataset tar and its index."""
     input:
         code=code("genview.generation.shard", script="views"),
-        manifest=f"{RESULTS}/data/manifest.parquet",
-        images=f"{RESULTS}/data/images.tar",
+        settings=recorded("generate_views", view_settings),
+        manifest=MANIFEST,
+        images=PACKED,
         conditions=f"{RESULTS}/conditions/conditions.parquet",
         scores=view_scores,
     output:
@@ -22,8 +23,6 @@ rule generate_views:
         runtime=720,
         gpu=view_gpus,
         slurm_extra=WARNED,
-    params:
-        settings=view_settings,
     script:
         "../scripts/views.py"
 
@@ -32,8 +31,9 @@ rule view_quality:
     """Audit a set of views against the originals: likeness, diversity, what was kept."""
     input:
         code=code("genview.generation.audit", script="view_quality"),
-        manifest=f"{RESULTS}/data/manifest.parquet",
-        images=f"{RESULTS}/data/images.tar",
+        settings=recorded("view_quality", audit_settings),
+        manifest=MANIFEST,
+        images=PACKED,
         tars=expand(f"{RESULTS}/views/{{{{view}}}}/{{shard}}.tar", shard=SHARDS),
         indexes=expand(f"{RESULTS}/views/{{{{view}}}}/{{shard}}.parquet", shard=SHARDS),
     output:
@@ -51,7 +51,5 @@ rule view_quality:
         mem_mb=growing(4000),
         runtime=growing(120),
         gpu=audit_gpus,
-    params:
-        settings=audit_settings(),
     script:
         "../scripts/view_quality.py"

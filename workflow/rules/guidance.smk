@@ -3,8 +3,8 @@ GUIDANCE_BACKEND = f"genview.guidance.{STUDY.guidance.backend}"
 GUIDANCE_IS_LIGHT = STUDY.guidance.backend in ("lexical", "server")
 GUIDANCE_SEES_IMAGES = STUDY.guidance.backend == "vision_language_model"
 # Scores are made only where the scale depends on them.
-GUIDANCE_SHARDS = (
-    SHARDS if STUDY.guidance.strategy == "adaptive" and not STUDY.guidance.given else []
+GUIDANCE_GROUPS = (
+    GROUPS if STUDY.guidance.strategy == "adaptive" and not STUDY.guidance.given else []
 )
 # A model in a local folder is bound by its files, one of the hub by its revision.
 GUIDANCE_MODEL = (
@@ -24,17 +24,23 @@ SCALING = "strategy constant scales default_scale given".split()
 
 
 rule guidance_score:
-    """Score one shard's captions: how far does each constrain the picture, 1 to 4?"""
+    """Score the captions of a group of shards: how far does each constrain the picture, 1 to 4?"""
     input:
         code=code("genview.guidance.scoring", GUIDANCE_BACKEND, script="guidance_score"),
+        settings=recorded(
+            "guidance_score",
+            guidance=STUDY.guidance.model_dump(mode="json", include=set(SCORING)),
+            dataset=STUDY.dataset if GUIDANCE_SEES_IMAGES else None,
+            study=STUDY.study,
+        ),
         model=GUIDANCE_MODEL,
-        manifest=rules.manifest.output.manifest,
+        manifest=MANIFEST,
     output:
-        scores=f"{RESULTS}/conditions/guidance/{{shard}}.parquet",
+        scores=f"{RESULTS}/conditions/guidance/{{group}}.parquet",
     log:
-        f"{LOGS}/conditions/guidance/{{shard}}.log",
+        f"{LOGS}/conditions/guidance/{{group}}.log",
     benchmark:
-        f"{COSTS}/conditions/guidance/{{shard}}.tsv"
+        f"{COSTS}/conditions/guidance/{{group}}.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: 1 if GUIDANCE_IS_LIGHT else 4
@@ -42,12 +48,6 @@ rule guidance_score:
         mem_mb=growing(2000 if GUIDANCE_IS_LIGHT else 32000),
         runtime=720,
         gpu=0 if GUIDANCE_IS_LIGHT else 1,
-    params:
-        settings=settings(
-            guidance=STUDY.guidance.model_dump(mode="json", include=set(SCORING)),
-            dataset=STUDY.dataset if GUIDANCE_SEES_IMAGES else None,
-            study=STUDY.study,
-        ),
     script:
         "../scripts/guidance_score.py"
 
@@ -56,9 +56,18 @@ rule guidance_scale:
     """One guidance scale per image: from its score, constant, random or given."""
     input:
         code=code("genview.guidance.scale_table", script="guidance_scale"),
+        settings=recorded(
+            "guidance_scale",
+            guidance=STUDY.guidance.model_dump(mode="json", include=set(SCALING)),
+            dataset=STUDY.dataset if STUDY.guidance.given else None,
+            seed=STUDY.seed if STUDY.guidance.strategy == "random" else None,
+            study=STUDY.study,
+        ),
         given=STUDY.guidance.given or [],
-        manifest=rules.manifest.output.manifest,
-        scores=expand(rules.guidance_score.output.scores, shard=GUIDANCE_SHARDS),
+        manifest=MANIFEST,
+        scores=expand(
+            f"{RESULTS}/conditions/guidance/{{group}}.parquet", group=GUIDANCE_GROUPS
+        ),
     output:
         scales=f"{RESULTS}/conditions/guidance_scale.parquet",
     log:
@@ -72,12 +81,5 @@ rule guidance_scale:
     resources:
         mem_mb=growing(4000),
         runtime=growing(30),
-    params:
-        settings=settings(
-            guidance=STUDY.guidance.model_dump(mode="json", include=set(SCALING)),
-            dataset=STUDY.dataset if STUDY.guidance.given else None,
-            seed=STUDY.seed if STUDY.guidance.strategy == "random" else None,
-            study=STUDY.study,
-        ),
     script:
         "../scripts/guidance_scale.py"

@@ -3,6 +3,7 @@ rule report:
     input:
         **measured(),
         code=code("genview.report.build", script="report"),
+        settings=recorded("report", configuration=STUDY),
         template=["genview/report/template.html", "genview/report/style.css"],
     output:
         page=report(
@@ -27,8 +28,5 @@ rule report:
     resources:
         mem_mb=growing(4000),
         runtime=growing(60),
-    params:
-        configuration=STUDY.model_dump(mode="json"),
-        results=subpath(output.page, parent=True),
     script:
         "../scripts/report.py"

@@ -5,15 +5,16 @@ rule quality_features:
     """Originals' backgrounds and captions' embeddings by the quality encoder, once, for all runs."""
     input:
         code=code("genview.training.precompute", script="quality_features"),
-        manifest=rules.manifest.output.manifest,
-        images=rules.manifest.output.images,
+        settings=recorded("quality_features", quality_settings),
+        manifest=MANIFEST,
+        images=PACKED,
         component=f"{FOREGROUND}/{{encoder}}/pca.safetensors",
     output:
-        f"{FOREGROUND}/{{encoder}}/quality/{{shard}}.safetensors",
+        f"{FOREGROUND}/{{encoder}}/quality/{{group}}.safetensors",
     log:
-        f"{LOGS}/training/quality_features/{{encoder}}/{{shard}}.log",
+        f"{LOGS}/training/quality_features/{{encoder}}/{{group}}.log",
     benchmark:
-        f"{COSTS}/training/quality_features/{{encoder}}/{{shard}}.tsv"
+        f"{COSTS}/training/quality_features/{{encoder}}/{{group}}.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: 2
@@ -21,8 +22,6 @@ rule quality_features:
         mem_mb=growing(16000),
         runtime=growing(120),
         gpu=encoder_gpus,
-    params:
-        settings=quality_settings,
     script:
         "../scripts/quality_features.py"
 
@@ -31,9 +30,10 @@ rule train:
     """Train one run, from where it was stopped if it was, and save the model."""
     input:
         code=code("genview.training.loop", script="train"),
+        settings=recorded("train", run_settings),
         launcher="workflow/scripts/launch_training.sh",
-        manifest=rules.manifest.output.manifest,
-        images=rules.manifest.output.images,
+        manifest=MANIFEST,
+        images=PACKED,
         tars=run_tars,
         indexes=run_indexes,
         component=run_component,
@@ -59,7 +59,5 @@ rule train:
         mpi=run_mpi,
         tasks_per_gpu=0,
         slurm_extra=WARNED,
-    params:
-        settings=run_settings,
     script:
         "../scripts/train.py"

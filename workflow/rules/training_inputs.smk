@@ -4,7 +4,7 @@ QUALITY = f"{RESULTS}/foreground/{STUDY.quality_encoder}"
 
 
 def run_settings(wildcards):
-    """Parameters of a run: what does not enter its numbers, such as loader processes, re-runs nothing."""
+    """Settings of a run: what does not enter its numbers, such as loader processes, re-runs nothing."""
     run = STUDY.runs[wildcards.run].model_dump(mode="json")
     run["data"].pop("workers")
     run.pop("log_every_steps")
@@ -18,7 +18,7 @@ def run_settings(wildcards):
 
 
 def quality_settings(wildcards):
-    """Parameters of the quality features: the encoder, whatever run asks for them."""
+    """Settings of the quality features: the encoder, whatever run asks for them."""
     return settings(encoder=STUDY.encoders[wildcards.encoder], study=STUDY.study)
 
 
@@ -46,7 +46,7 @@ def run_quality_features(wildcards):
     """Originals and captions as the quality encoder sees them, for the image-text quality term alone."""
     if not STUDY.runs[wildcards.run].uses_text_quality:
         return []
-    return [f"{QUALITY}/quality/{shard}.safetensors" for shard in SHARDS]
+    return [f"{QUALITY}/quality/{group}.safetensors" for group in GROUPS]
 
 
 def run_threads(wildcards):

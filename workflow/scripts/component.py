@@ -7,7 +7,7 @@ with stage.running(snakemake.log[0]):
     component.run(
         snakemake.input.tokens,
         snakemake.input.images,
-        vector=snakemake.params.settings["vector"],
+        vector=stage.settings(snakemake.input.settings)["vector"],
         component=snakemake.output.component,
         sample_scores=snakemake.output.scores,
     )

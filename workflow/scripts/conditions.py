@@ -4,7 +4,7 @@ from genview import stage
 from genview.conditions import merge
 
 with stage.running(snakemake.log[0]):
-    settings = snakemake.params.settings
+    settings = stage.settings(snakemake.input.settings)
     merge.run(
         manifest=snakemake.input.manifest,
         noise_level=snakemake.input.noise_level or None,

@@ -8,7 +8,7 @@ from genview.evaluation import duplicates
 from genview.evaluation.datasets import Request
 
 with stage.running(snakemake.log[0]):
-    settings = snakemake.params.settings
+    settings = stage.settings(snakemake.input.settings)
     duplicates.run(
         Request.of_rule(settings, snakemake.input.manifest),
         Duplicates.model_validate(settings["duplicates"]),

@@ -4,7 +4,7 @@ from genview import stage
 from genview.foreground import ratio
 
 with stage.running(snakemake.log[0]):
-    settings = snakemake.params.settings
+    settings = stage.settings(snakemake.input.settings)
     ratio.run(
         snakemake.input.scores,
         component=snakemake.input.pca,

@@ -6,7 +6,7 @@ from genview.data import reader
 from genview.foreground import ratio
 
 with stage.running(snakemake.log[0]):
-    settings = snakemake.params.settings
+    settings = stage.settings(snakemake.input.settings)
     dataset = Dataset.model_validate(settings["dataset"])
     ratio.run_given(
         snakemake.input.given,

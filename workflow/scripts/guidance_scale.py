@@ -7,7 +7,7 @@ from genview.data import reader
 from genview.guidance import scale_table
 
 with stage.running(snakemake.log[0]):
-    settings = snakemake.params.settings
+    settings = stage.settings(snakemake.input.settings)
     dataset = settings["dataset"] and Dataset.model_validate(settings["dataset"])
     scale_table.run(
         Guidance.model_validate(settings["guidance"]),

@@ -1,4 +1,4 @@
-"""Rule ``guidance_score``: how far each caption of a shard constrains the picture."""
+"""Rule ``guidance_score``: how far each caption of a group of shards constrains the picture."""
 
 import importlib
 
@@ -9,7 +9,7 @@ from genview.data import reader
 from genview.guidance import scoring
 
 with stage.running(snakemake.log[0]):
-    settings = snakemake.params.settings
+    settings = stage.settings(snakemake.input.settings)
     guidance = Guidance.model_validate(settings["guidance"])
     backend = f"genview.guidance.{guidance.backend}"
     scorer = importlib.import_module(backend).Scorer(guidance)
@@ -17,7 +17,7 @@ with stage.running(snakemake.log[0]):
     scoring.run(
         scorer,
         manifest=snakemake.input.manifest,
-        shard=snakemake.wildcards.shard,
+        group=snakemake.wildcards.group,
         output=snakemake.output.scores,
         root=reader.data_root(dataset, snakemake.input.manifest) if dataset else None,
         stamp=stage.stamp("guidance_score", settings["study"], settings, "genview.guidance.scoring", backend),

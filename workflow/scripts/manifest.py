@@ -7,7 +7,7 @@ from genview.config.dataset import Dataset
 from genview.data import ingest
 
 with stage.running(snakemake.log[0]):
-    settings = snakemake.params.settings
+    settings = stage.settings(snakemake.input.settings)
     ingest.run(
         Dataset.model_validate({**settings["dataset"], "workers": snakemake.threads}),
         seed=settings["seed"],

@@ -7,7 +7,7 @@ from genview.data import reader
 from genview.foreground import noise
 
 with stage.running(snakemake.log[0]):
-    settings = snakemake.params.settings
+    settings = stage.settings(snakemake.input.settings)
     noise.run(
         NoiseLevel.model_validate(settings["noise_level"]),
         manifest=snakemake.input.manifest,

@@ -5,7 +5,7 @@ from genview.config.foreground import PrincipalComponent
 from genview.foreground import choice
 
 with stage.running(snakemake.log[0]):
-    settings = snakemake.params.settings
+    settings = stage.settings(snakemake.input.settings)
     choice.run(
         PrincipalComponent.model_validate(settings["pca"]),
         component=snakemake.input.component,

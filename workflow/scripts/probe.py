@@ -5,7 +5,7 @@ from genview.config.evaluation import Probe
 from genview.evaluation import probe
 
 with stage.running(snakemake.log[0]):
-    settings = snakemake.params.settings
+    settings = stage.settings(snakemake.input.settings)
     probe.run(
         Probe.model_validate(settings["probe"]),
         features=snakemake.input.features,

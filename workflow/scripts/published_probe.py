@@ -6,7 +6,7 @@ from genview.evaluation import published
 from genview.evaluation.datasets import Request
 
 with stage.running(snakemake.log[0]):
-    settings = snakemake.params.settings
+    settings = stage.settings(snakemake.input.settings)
     published.run(
         Request.of_rule(settings, snakemake.input.get("manifest")),
         Features.model_validate(settings["features"]),

@@ -1,4 +1,4 @@
-"""Rule ``quality_features``: what the quality weights need of one shard's originals and captions."""
+"""Rule ``quality_features``: what the quality weights need of a group of shards' originals and captions."""
 
 from genview import stage
 from genview.config import load
@@ -6,12 +6,12 @@ from genview.config.foreground import Encoder
 from genview.training import precompute
 
 with stage.running(snakemake.log[0]):
-    settings = snakemake.params.settings
+    settings = stage.settings(snakemake.input.settings)
     precompute.run(
         load.parse(snakemake.config).dataset,
         Encoder.model_validate(settings["encoder"]),
         manifest=snakemake.input.manifest,
-        shard=snakemake.wildcards.shard,
+        group=snakemake.wildcards.group,
         component=snakemake.input.component,
         output=snakemake.output[0],
         stamp=stage.stamp("quality_features", settings["study"], settings, "genview.training.precompute"),

@@ -1,12 +1,14 @@
 """Rule ``report``: the study's page, its figures, its numbers as a table."""
 
+from pathlib import Path
+
 from genview import stage
 from genview.report import build
 
 with stage.running(snakemake.log[0]):
     build.run(
-        snakemake.params.configuration,
-        results=snakemake.params.results,
+        stage.settings(snakemake.input.settings)["configuration"],
+        results=Path(snakemake.output.page).parent,
         page_file=snakemake.output.page,
         summary_file=snakemake.output.summary,
         figures=snakemake.output.figures,

@@ -5,7 +5,7 @@ from genview.evaluation import retrieval
 from genview.evaluation.datasets import Request
 
 with stage.running(snakemake.log[0]):
-    settings = snakemake.params.settings
+    settings = stage.settings(snakemake.input.settings)
     retrieval.run(
         Request.of_rule(settings, snakemake.input.get("manifest")),
         model=snakemake.input.model,

@@ -6,7 +6,7 @@ from genview.config.foreground import Encoder
 from genview.foreground import tokens
 
 with stage.running(snakemake.log[0]):
-    settings = snakemake.params.settings
+    settings = stage.settings(snakemake.input.settings)
     tokens.run(
         Encoder.model_validate(settings["encoder"]),
         Dataset.model_validate(settings["dataset"]),

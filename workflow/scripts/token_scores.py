@@ -6,7 +6,7 @@ from genview.config.foreground import Encoder
 from genview.foreground import scores
 
 with stage.running(snakemake.log[0]):
-    settings = snakemake.params.settings
+    settings = stage.settings(snakemake.input.settings)
     scores.run(
         Encoder.model_validate(settings["encoder"]),
         Dataset.model_validate(settings["dataset"]),

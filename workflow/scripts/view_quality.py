@@ -8,7 +8,7 @@ from genview.data.reader import data_root
 from genview.generation import audit
 
 with stage.running(snakemake.log[0]):
-    settings = snakemake.params.settings
+    settings = stage.settings(snakemake.input.settings)
     audit.run(
         Audit.model_validate(settings["audit"]),
         {name: Encoder.model_validate(block) for name, block in settings["encoders"].items()},

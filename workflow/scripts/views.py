@@ -9,7 +9,7 @@ from genview.data.reader import data_root
 from genview.generation import shard
 
 with stage.running(snakemake.log.text):
-    settings = snakemake.params.settings
+    settings = stage.settings(snakemake.input.settings)
     # Where the originals lie and how many may fail change no image, so they are no parameters that re-run the rule.
     dataset = load.parse(snakemake.config).dataset
     tar = Path(snakemake.output.tar)

@@ -1,0 +1,178 @@
+"""Checks of models: are they here, complete, of the right kind, and the expected ones? Nothing is fetched."""
+
+import importlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+
+from genview import provenance, targets
+from genview.config.foreground import Encoder
+from genview.config.study import Study
+from genview.config.views import ViewSet
+from genview.errors import GenviewError
+from genview.foreground import weights
+from genview.models import load as models
+from genview.preflight.problem import Problem
+
+PIPELINES = {"txt": "StableDiffusionPipeline"}
+UNCLIP = "StableUnCLIPImg2ImgPipeline"
+"""Pipeline classes of the modes: the others' is this one."""
+ARCHITECTURES = Path(__file__).parent.parent / "training/architectures"
+
+
+def present(study: Study) -> Iterator[Problem]:
+    """Encoders, pipelines, language models and vectors that could not be loaded."""
+    used = {"foreground": {study.foreground.encoder}, "generation": set(study.audit.encoders), "training": set()}
+    if any(run.uses_quality for run in study.runs.values()):
+        used["training"].add(study.quality_encoder)
+    for stage, names in used.items():
+        for name in sorted(names):
+            if wrong := _encoder(study.encoders[name]):
+                yield Problem(stage, f"encoders.{name}.{wrong}")
+    for name, view in study.views.items():
+        if wrong := _pipeline(view):
+            yield Problem("generation", f"views.{name}.{wrong}")
+    guidance = study.guidance
+    if guidance.backend.endswith("language_model") and not guidance.given and guidance.strategy == "adaptive":
+        _, reason = _folder(guidance.model, "config.json", guidance.revision)
+        if reason:
+            yield Problem("guidance", f"guidance.model: {reason}")
+    if study.pca.vector and not Path(study.pca.vector).is_file():
+        yield Problem("foreground", f"pca.vector: no file {study.pca.vector}")
+
+
+def architectures(study: Study) -> Iterator[Problem]:
+    """Architectures of runs that nobody knows."""
+    known = sorted(path.stem for path in ARCHITECTURES.glob("*.json"))
+    for name, run in study.runs.items():
+        given = run.model.architecture
+        if given not in known and not Path(given).is_file():
+            near = targets.nearest(given, known) or "."
+            text = f"there is no {given!r}{near} There are {', '.join(known)}, or the path of a JSON file"
+            yield Problem("training", f"runs.{name}.model.architecture: {text}")
+
+
+def _folder(model: str, file: str, revision: str | None) -> tuple[Path | None, str | None]:
+    """A model's folder (shipped, local, or in the hub's cache), or why there is none. Nothing is fetched."""
+    name = model.removeprefix(weights.HUB)
+    try:
+        resolved = Path(models.resolve(name))
+    except GenviewError as error:
+        return None, str(error)
+    if resolved.exists():
+        return resolved, None
+    hub_like = name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    if hub_like and (found := _cached(name, [file], revision)):
+        return found.parent, None
+    if name.startswith("stabilityai/stable-diffusion-2"):
+        return None, f"{name} was removed from the hub in 2025: give a path to a copy, or a mirror"
+    if not hub_like or name.startswith("weights/"):
+        return None, f"{name} does not exist"
+    hint = f"a model of the hub is fetched by: {_fetch(name, revision)}"
+    return None, f"{name} is neither a path nor in the hub's cache; {hint}"
+
+
+def _cached(repository: str, files: Iterable[str], revision: str | None) -> Path | None:
+    """The first of several files of a repository that is in the hub's cache."""
+    found = (huggingface_hub.try_to_load_from_cache(repository, file, revision=revision) for file in files)
+    return next((Path(path) for path in found if isinstance(path, str)), None)
+
+
+def _fetch(repository: str, revision: str | None) -> str:
+    return f"hf download {repository}" + (f" --revision {revision}" if revision else "")
+
+
+def _digest_problem(file: Path, expected: str | None) -> str | None:
+    """Weights of another SHA-256 than the configuration states."""
+    if expected and (found := provenance.file_sha256(file)) != expected:
+        return f"sha256: {file} has {found}, not {expected}; fetch the weights anew, or correct the digest"
+    return None
+
+
+def _encoder(encoder: Encoder) -> str | None:
+    """What would keep an encoder from being loaded: key and reason."""
+    if "/" not in encoder.model and not Path(encoder.model).is_dir():
+        return _named_encoder(encoder)
+    own = "open_clip_config.json" if encoder.library == "open_clip" else "config.json"
+    folder, reason = _folder(encoder.model, own, encoder.revision)
+    if not folder:
+        return f"model: {reason}"
+    if not (folder / own).is_file():
+        return f"model: {folder} holds no {encoder.library} model: it has no {own}"
+    if encoder.pretrained == weights.RANDOM:
+        return None
+    try:
+        return _digest_problem(weights.file_in(folder), encoder.sha256)
+    except GenviewError as error:
+        return f"model: {error}"
+
+
+def _named_encoder(encoder: Encoder) -> str | None:
+    """As above, for an architecture that the library knows by name."""
+    library = importlib.import_module(encoder.library)
+    names = library.list_models()
+    if encoder.model not in names:
+        return f"model: {encoder.library} knows no {encoder.model!r}{targets.nearest(encoder.model, names)}"
+    if encoder.library == "open_clip":
+        tags = library.list_pretrained_tags_by_model(encoder.model)
+    else:
+        tags = [name.partition(".")[2] for name in library.list_pretrained(f"{encoder.model}.*")]
+    given = encoder.pretrained
+    if given is None:
+        return f"pretrained: missing: a tag ({', '.join(tags) or 'there is none'}), a file, or `random`"
+    if given == weights.RANDOM:
+        return None
+    if given not in tags:
+        if Path(given).is_file():
+            return _digest_problem(Path(given), encoder.sha256)
+        known = f"a tag of {encoder.model} ({', '.join(tags) or 'there is none'})"
+        return f"pretrained: {given!r} is neither {known} nor a file{targets.nearest(given, tags)}"
+    return _tagged_weights(encoder, library)
+
+
+def _tagged_weights(encoder: Encoder, library: Any) -> str | None:
+    """Weights of a tag: are they in a cache, and are they the expected ones?"""
+    if encoder.library == "open_clip":
+        tag = library.get_pretrained_cfg(encoder.model, encoder.pretrained)
+        repository, _, name = tag.get("hf_hub", "").rpartition("/")
+        if not repository:
+            file = Path("~/.cache/clip").expanduser() / Path(tag["url"]).name
+            if file.is_file():
+                return _digest_problem(file, encoder.sha256)
+            return f"pretrained: {encoder.pretrained} is not in {file.parent}; it is at {tag['url']}"
+    else:
+        tag = library.get_pretrained_cfg(f"{encoder.model}.{encoder.pretrained}")
+        repository, name = tag.hf_hub_id, tag.hf_hub_filename
+    file = _cached(repository, [name] if name else weights.PREFERRED, encoder.revision)
+    if file:
+        return _digest_problem(file, encoder.sha256)
+    hint = f"it is fetched by: {_fetch(repository, encoder.revision)}"
+    return f"pretrained: {encoder.pretrained} is not in the hub's cache; {hint}"
+
+
+def _pipeline(view: ViewSet) -> str | None:
+    """What would keep a view set's pipeline from being loaded: key and reason."""
+    if view.model is None or view.model.startswith(models.PREFIX):
+        _, reason = _folder(view.model or "small/unclip", "model_index.json", None)
+        return reason and f"model: {reason}"
+    folder, reason = _folder(view.model, "model_index.json", view.revision)
+    if not folder:
+        return f"model: {reason}"
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        found = index["_class_name"]
+    except (OSError, ValueError, KeyError):
+        return f"model: {folder} is no diffusers pipeline: it has no readable model_index.json"
+    wanted = PIPELINES.get(view.mode, UNCLIP)
+    if found != wanted:
+        return f"model: {folder} is a {found}; mode {view.mode!r} needs a {wanted}"
+    for part, kind in index.items():
+        if isinstance(kind, list) and kind[0] and part != "safety_checker" and not (folder / part).is_dir():
+            return f"model: {folder} is not complete: {part} is missing"
+    files = models.weight_files(folder / "unet", view.variant)
+    if not files:
+        return f"model: {folder}/unet holds no safetensors file"
+    return _digest_problem(files[0], view.sha256)
