@@ -20,7 +20,6 @@ import pyarrow as pa
 import record
 
 from genview import tables
-from genview.report import build
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import miniature_study
@@ -102,14 +101,7 @@ def main() -> None:
         maker.join()
         assert maker.exitcode == 0
         before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-        build.run(
-            values,
-            results=folder,
-            page_file=folder / "report.html",
-            summary_file=folder / "summary.csv",
-            figures=folder / "figures",
-            configuration_file=folder / "configuration.json",
-        )
+        miniature_study.report(values, folder)
         result = {
             "rows": options.rows,
             "tokens": TOKENS,

@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from workspace import SNAKEMAKE, Workspace
+from workspace import Workspace
 
 # Logs, costs and pictures may differ from run to run; everything else is compared byte for byte.
 NOT_COMPARED = ("/logs/", "/costs/", "/tensorboard/")
@@ -121,14 +121,7 @@ def run_with_kills(
         wanted = min(in_one_study, kills - tally["kills"])
         fallen = 0
         while True:
-            process = subprocess.Popen(
-                [str(SNAKEMAKE), *arguments],
-                cwd=work.root,
-                env=work.environment,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            process = work.start(*arguments, output=subprocess.DEVNULL, start_new_session=True)
             if fallen == wanted:
                 process.wait(timeout=1800)
             elif wait_for_the_moment(work, process, jobs * fallen // wanted, chance):

@@ -14,6 +14,7 @@ import safetensors.numpy
 
 from genview import tables
 from genview.data import scenes
+from genview.report import build
 
 GRID = 8
 RUNS = {"originals": 0.81, "all_views": 0.93}
@@ -203,3 +204,15 @@ def write(results: Path, images: int = 60, name: str = "miniature", **changes: o
     cost.parent.mkdir(parents=True, exist_ok=True)
     cost.write_text("s\th:m:s\tmax_rss\tcpu_time\n12.5\t0:00:12\t310.5\t11.0\n")
     return values
+
+
+def report(values: dict, folder: Path) -> None:
+    """Make the report of a written study, in its folder, as the workflow does."""
+    build.run(
+        values,
+        results=folder,
+        page_file=folder / "report.html",
+        summary_file=folder / "summary.csv",
+        figures=folder / "figures",
+        configuration_file=folder / "configuration.json",
+    )

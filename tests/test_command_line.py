@@ -9,7 +9,7 @@ import yaml
 from rich.console import Console
 
 from genview import __main__ as command_line
-from genview.report import build, compare
+from genview.report import compare
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,14 +22,7 @@ def at_the_root(monkeypatch):
 def finished(results: Path, name: str, **changes: object) -> Path:
     values = miniature_study.write(results, 12, name, **changes)
     folder = results / name
-    build.run(
-        values,
-        results=folder,
-        page_file=folder / "report.html",
-        summary_file=folder / "summary.csv",
-        figures=folder / "figures",
-        configuration_file=folder / "configuration.json",
-    )
+    miniature_study.report(values, folder)
     return folder
 
 

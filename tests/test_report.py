@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genview.report import build, drawing, evaluation, foreground, pictures, summary, wording
+from genview.report import drawing, evaluation, foreground, pictures, summary, wording
 from genview.report.results import Results
 from genview.report.summary import Measurement
 
@@ -29,14 +29,7 @@ def make(results: Path, images: int = 40, remove: tuple[str, ...] = (), **change
     folder = results / "miniature"
     for name in remove:
         shutil.rmtree(folder / name)
-    build.run(
-        values,
-        results=folder,
-        page_file=folder / "report.html",
-        summary_file=folder / "summary.csv",
-        figures=folder / "figures",
-        configuration_file=folder / "configuration.json",
-    )
+    miniature_study.report(values, folder)
     return folder
 
 

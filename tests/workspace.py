@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COPIED = (
@@ -62,15 +63,16 @@ class Workspace:
             )
         return done
 
-    def start(self, *arguments: str) -> subprocess.Popen:
-        """Start snakemake; what it prints is in its standard output."""
+    def start(self, *arguments: str, output: int = subprocess.PIPE, **options: Any) -> subprocess.Popen:
+        """Start snakemake; what it prints goes to `output`, by default the process's standard output."""
         return subprocess.Popen(
             [str(SNAKEMAKE), *arguments],
             cwd=self.root,
             env=self.environment,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
+            **options,
         )
 
     def planned(self, *arguments: str) -> dict[str, int]:
