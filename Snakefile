@@ -23,6 +23,7 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/targets.smk"
 include: "workflow/rules/small_models.smk"
+include: "workflow/rules/checks.smk"
 
 
 rule all:

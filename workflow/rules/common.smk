@@ -1,16 +1,9 @@
-import functools
 import gc
-import os
-import sys
 from pathlib import Path
 
-from snakemake.cli import get_argument_parser
-from snakemake.io import strip_wildcard_constraints
-
-from genview import provenance, targets
+from genview import provenance
 from genview.config import load as configuration
 from genview.errors import GenviewError
-from genview.evaluation import catalogue
 
 # Planning makes millions of objects that all live to its end: looking for garbage among them is a tenth of its time.
 gc.set_threshold(200_000, 20, 20)
@@ -71,7 +64,7 @@ def recorded(rule_name, chosen=None, **blocks):
     """
 
     def record(values, *names):
-        folder = "/".join([RESULTS, "settings", rule_name, *names])
+        folder = Path(RESULTS).joinpath("settings", rule_name, *names)
         try:
             return provenance.settings_record(folder, values)
         except GenviewError as error:
@@ -92,126 +85,6 @@ def settings(**blocks):
         name: block.model_dump(mode="json") if hasattr(block, "model_dump") else block
         for name, block in blocks.items()
     }
-
-
-def check_before_start(dag):
-    """Stop, before the first job, with a list of everything that would stop the stages that are to run."""
-    from genview import cluster, preflight
-
-    if dag.workflow.touch:  # --touch runs nothing
-        return
-    stages = {Path(job.rule.snakefile).stem for job in dag.needrun_jobs()}
-    try:
-        cluster.refuse_doubles(Path.cwd(), RESULTS)
-        preflight.require(STUDY, stages, elsewhere=not dag.workflow.local_exec)
-    except GenviewError as error:
-        raise WorkflowError(str(error)) from None
-
-
-def check_targets(rules):
-    """Stop if the command line asks for a path or a stage that the study does not have, and say what there is.
-
-    Snakemake itself would say that no rule makes the file. What was asked for is not yet known to the workflow when
-    the rules are read, so it is taken from the command line, with Snakemake's own parser.
-    """
-    if (
-        Path(sys.argv[0]).name != "snakemake"
-        and Path(sys.argv[0]).parent.name != "snakemake"
-    ):
-        return
-    asked = get_argument_parser().parse_known_args(sys.argv[1:])[0].targets
-    asked = [target for target in asked if not Path(target).exists()]
-    if not asked:
-        return
-    names = {
-        name
-        for block in ("probe", "zeroshot", "retrieval")
-        for name in getattr(STUDY.evaluation, block).datasets
-    }
-    values = {
-        "study": [STUDY.study],
-        "encoder": STUDY.encoders,
-        "view": STUDY.views,
-        "run": STUDY.runs,
-        "shard": SHARDS,
-        "group": GROUPS,
-        "dataset": sorted({*catalogue.ENTRIES, *STUDY.evaluation.datasets, *names}),
-        "part": ["judge", "clip", "autoencoder", "unet"],
-    }
-    stages = [rule.name for rule in rules if not rule.has_wildcards()]
-    in_study = f"{STUDY.results}/{{study}}/"
-    files = [
-        strip_wildcard_constraints(file).replace(f"{RESULTS}/", in_study, 1)
-        for rule in rules
-        for file in rule.output
-    ]
-    wrong = [
-        why
-        for target in asked
-        if (why := targets.explain(os.path.normpath(target), [*stages, *files], values))
-    ]
-    if wrong:
-        raise WorkflowError("\n".join(wrong))
-
-
-def encoder_settings(wildcards):
-    """The settings of the encoder that a path names, and where the images are."""
-    return settings(
-        encoder=STUDY.encoders[wildcards.encoder], dataset=IMAGES, study=STUDY.study
-    )
-
-
-def sample_settings(wildcards):
-    """As above, with what decides the sample."""
-    return {
-        **encoder_settings(wildcards),
-        "sample": STUDY.pca.sample,
-        "seed": STUDY.seed,
-    }
-
-
-def component_settings(wildcards):
-    """As above, with a given vector. The tokens are dropped, so what made them is remembered here as well."""
-    return {**sample_settings(wildcards), "vector": STUDY.pca.vector}
-
-
-def view_scores(wildcards):
-    """The foreground pass, whose image embeddings generation uses; text alone needs none."""
-    if STUDY.views[wildcards.view].mode == "txt":
-        return []
-    return f"{RESULTS}/foreground/{STUDY.foreground.encoder}/scores/{wildcards.shard}.parquet"
-
-
-@functools.cache
-def shipped_weights(model):
-    """Digest of a shipped model's weights, so that new ones re-run what they make; others are pinned by sha256."""
-    folder = provenance.PACKAGE / "models" / model
-    return provenance.combined_file_digest(sorted(folder.rglob("*.safetensors")))
-
-
-def view_settings(wildcards):
-    """Settings of a view set; what chance draws from counts only where chance draws."""
-    view = STUDY.views[wildcards.view]
-    by_chance = {}
-    if view.mode != "txt" and view.noise_level == "random":
-        by_chance["levels"] = STUDY.noise_level.levels
-    if view.guidance_scale == "random":
-        by_chance["scales"] = sorted(set(STUDY.guidance.scales))
-    # The small text-to-image model is made of the same weights.
-    small = view.model is None or view.model.startswith("small/")
-    weights = {"weights": shipped_weights("small/unclip")} if small else {}
-    return settings(
-        view=view, seed=STUDY.seed, study=STUDY.study, **by_chance, **weights
-    )
-
-
-def audit_settings(wildcards):
-    """Settings of the audit: its block, and the encoders that it names or, without names, the foreground's."""
-    names = STUDY.audit.encoders or (STUDY.foreground.encoder,)
-    encoders = {name: STUDY.encoders[name].model_dump(mode="json") for name in names}
-    return settings(
-        audit=STUDY.audit, encoders=encoders, seed=STUDY.seed, study=STUDY.study
-    )
 
 
 wildcard_constraints:

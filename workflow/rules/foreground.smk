@@ -1,11 +1,4 @@
-FOREGROUND = f"{RESULTS}/foreground"
-MEASURING = f"{FOREGROUND}/{STUDY.foreground.encoder}"
-
-# A thousand images in each file: a file for every shard would slow the planning of a study of thousands of shards.
-SAMPLE_FILES = min(len(SHARDS), max(1, STUDY.pca.sample // 1000))
-
-# What of the component's settings decides what is encoded and fitted; the rest decides what follows from it.
-CHOICE = STUDY.pca.model_dump(mode="json", exclude={"sample", "vector"})
+include: "foreground_inputs.smk"
 
 
 rule sample_features:

@@ -1,3 +1,6 @@
+include: "generation_inputs.smk"
+
+
 rule generate_views:
     """Generate one shard of a set of views: a WebDataset tar and its index."""
     input:

@@ -1,0 +1,72 @@
+# What is looked at before the first job: that what was asked for exists, and that nothing will stop it later.
+
+import os
+import sys
+from pathlib import Path
+
+from snakemake.cli import get_argument_parser
+from snakemake.io import strip_wildcard_constraints
+
+from genview import targets
+from genview.errors import GenviewError
+from genview.evaluation import catalogue
+
+
+def check_before_start(dag):
+    """Stop, before the first job, with a list of everything that would stop the stages that are to run."""
+    from genview import cluster, preflight
+
+    if dag.workflow.touch:  # --touch runs nothing
+        return
+    stages = {Path(job.rule.snakefile).stem for job in dag.needrun_jobs()}
+    try:
+        cluster.refuse_doubles(Path.cwd(), RESULTS)
+        preflight.require(STUDY, stages, elsewhere=not dag.workflow.local_exec)
+    except GenviewError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def check_targets(rules):
+    """Stop if the command line asks for a path or a stage that the study does not have, and say what there is.
+
+    Snakemake itself would say that no rule makes the file. What was asked for is not yet known to the workflow when
+    the rules are read, so it is taken from the command line, with Snakemake's own parser.
+    """
+    if (
+        Path(sys.argv[0]).name != "snakemake"
+        and Path(sys.argv[0]).parent.name != "snakemake"
+    ):
+        return
+    asked = get_argument_parser().parse_known_args(sys.argv[1:])[0].targets
+    asked = [target for target in asked if not Path(target).exists()]
+    if not asked:
+        return
+    names = {
+        name
+        for block in ("probe", "zeroshot", "retrieval")
+        for name in getattr(STUDY.evaluation, block).datasets
+    }
+    values = {
+        "study": [STUDY.study],
+        "encoder": STUDY.encoders,
+        "view": STUDY.views,
+        "run": STUDY.runs,
+        "shard": SHARDS,
+        "group": GROUPS,
+        "dataset": sorted({*catalogue.ENTRIES, *STUDY.evaluation.datasets, *names}),
+        "part": ["judge", "clip", "autoencoder", "unet"],
+    }
+    stages = [rule.name for rule in rules if not rule.has_wildcards()]
+    in_study = f"{STUDY.results}/{{study}}/"
+    files = [
+        strip_wildcard_constraints(file).replace(f"{RESULTS}/", in_study, 1)
+        for rule in rules
+        for file in rule.output
+    ]
+    wrong = [
+        why
+        for target in asked
+        if (why := targets.explain(os.path.normpath(target), [*stages, *files], values))
+    ]
+    if wrong:
+        raise WorkflowError("\n".join(wrong))

@@ -1,0 +1,31 @@
+# What the rules of foreground.smk are given: the functions stand apart from the rules.
+
+FOREGROUND = f"{RESULTS}/foreground"
+MEASURING = f"{FOREGROUND}/{STUDY.foreground.encoder}"
+
+# A thousand images in each file: a file for every shard would slow the planning of a study of thousands of shards.
+SAMPLE_FILES = min(len(SHARDS), max(1, STUDY.pca.sample // 1000))
+
+# What of the component's settings decides what is encoded and fitted; the rest decides what follows from it.
+CHOICE = STUDY.pca.model_dump(mode="json", exclude={"sample", "vector"})
+
+
+def encoder_settings(wildcards):
+    """The settings of the encoder that a path names, and where the images are."""
+    return settings(
+        encoder=STUDY.encoders[wildcards.encoder], dataset=IMAGES, study=STUDY.study
+    )
+
+
+def sample_settings(wildcards):
+    """As above, with what decides the sample."""
+    return {
+        **encoder_settings(wildcards),
+        "sample": STUDY.pca.sample,
+        "seed": STUDY.seed,
+    }
+
+
+def component_settings(wildcards):
+    """As above, with a given vector. The tokens are dropped, so what made them is remembered here as well."""
+    return {**sample_settings(wildcards), "vector": STUDY.pca.vector}

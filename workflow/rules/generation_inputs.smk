@@ -1,0 +1,42 @@
+# What the rules of generation.smk are given, by view set.
+
+import functools
+
+
+def view_scores(wildcards):
+    """The foreground pass, whose image embeddings generation uses; text alone needs none."""
+    if STUDY.views[wildcards.view].mode == "txt":
+        return []
+    return f"{RESULTS}/foreground/{STUDY.foreground.encoder}/scores/{wildcards.shard}.parquet"
+
+
+@functools.cache
+def shipped_weights(model):
+    """Digest of a shipped model's weights, so that new ones re-run what they make; others are pinned by sha256."""
+    folder = provenance.PACKAGE / "models" / model
+    return provenance.combined_file_digest(sorted(folder.rglob("*.safetensors")))
+
+
+def view_settings(wildcards):
+    """Settings of a view set; what chance draws from counts only where chance draws."""
+    view = STUDY.views[wildcards.view]
+    by_chance = {}
+    if view.mode != "txt" and view.noise_level == "random":
+        by_chance["levels"] = STUDY.noise_level.levels
+    if view.guidance_scale == "random":
+        by_chance["scales"] = sorted(set(STUDY.guidance.scales))
+    # The small text-to-image model is made of the same weights.
+    small = view.model is None or view.model.startswith("small/")
+    weights = {"weights": shipped_weights("small/unclip")} if small else {}
+    return settings(
+        view=view, seed=STUDY.seed, study=STUDY.study, **by_chance, **weights
+    )
+
+
+def audit_settings(wildcards):
+    """Settings of the audit: its block, and the encoders that it names or, without names, the foreground's."""
+    names = STUDY.audit.encoders or (STUDY.foreground.encoder,)
+    encoders = {name: STUDY.encoders[name].model_dump(mode="json") for name in names}
+    return settings(
+        audit=STUDY.audit, encoders=encoders, seed=STUDY.seed, study=STUDY.study
+    )
