@@ -7,7 +7,6 @@ importing anything, so that the workflow can list it in a second on a machine wi
 import ast
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -82,47 +81,29 @@ def code_digest(*modules: str) -> str:
     return digest(entries)
 
 
-def code_record(record: str | Path, modules: Iterable[str], scripts: Iterable[str | Path] = ()) -> str:
-    """Path of a file that lists code with digests; it is written anew only when that code changes.
-
-    A workflow takes it as the input that stands for the code: it is as old as the newest file was when it was written,
-    so that its time tells of edits, and not of touched files.
-
-    Args:
-        record: where it is.
-        modules: they and what they import inside the package are listed.
-        scripts: further files.
-
-    Raises:
-        GenviewError: the folder cannot be written.
-    """
-    path = Path(record)
+def code_files(modules: Iterable[str], scripts: Iterable[str | Path] = ()) -> dict[str, str]:
+    """Digests of the files that ``modules`` run, and of further ``scripts``, by path."""
     files = {Path(file).relative_to(PACKAGE.parent).as_posix(): file for file in sources(*modules)}
-    files |= {str(script): script for script in scripts}
-    text = json.dumps({name: _sha256(file) for name, file in files.items()}, indent=2) + "\n"
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        atomic.write_text(path, text)
-        newest = max(os.stat(file).st_mtime_ns for file in files.values())
-        os.utime(path, ns=(newest, newest))
-    return str(path)
+    return {name: _sha256(file) for name, file in (files | {str(script): script for script in scripts}).items()}
 
 
-def settings_record(folder: str | Path, settings: Any) -> str:
-    """Path of a file that holds settings; other settings are another file, and the same ones are never written twice.
+def record(folder: str | Path, content: Any) -> str:
+    """Path of a file that holds settings or digests of code; other content is another file, written once.
 
-    A workflow takes it as the input that stands for the settings. Unlike a workflow's own notes it is older than what
-    was made with the settings, and newer than what others had made before, whoever made it and whatever noted it.
+    A workflow takes it as the input that stands for them. Unlike a workflow's own notes it is older than what was made
+    with them, and newer than what had been made before with others, whoever made it and whatever noted it; and looking
+    at others and going back changes nothing.
 
     Args:
-        folder: where the files of one rule, or of one run or view of it, are.
-        settings: anything JSON can hold.
+        folder: where the records of one rule, or of one run or view of it, are.
+        content: anything JSON can hold.
 
     Raises:
         GenviewError: the folder cannot be written.
     """
-    path = Path(folder) / f"{digest(settings)}.json"
+    path = Path(folder) / f"{digest(content)}.json"
     if not path.is_file():
-        atomic.write_json(path, settings)
+        atomic.write_json(path, content)
     return str(path)
 
 

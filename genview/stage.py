@@ -32,7 +32,7 @@ def stamp(stage: str, study: str, settings: Any, *modules: str) -> dict[str, str
 
 
 def settings(record: str | Path) -> dict[str, Any]:
-    """The settings of a rule, from the file that is their record (`provenance.settings_record`)."""
+    """The settings of a rule, from the file that is their record (`provenance.record`)."""
     return json.loads(Path(record).read_text(encoding="utf-8"))
 
 

@@ -54,8 +54,8 @@ CHATTER = (
 """Remarks that say nothing about the study."""
 AFTER = "after earlier jobs"
 OTHER = "other inputs"
-SETTINGS = "/settings/"
-"""In the path of the file with a job's settings; see ``recorded`` in ``workflow/rules/common.smk``."""
+RECORDS = {"code": "/code/", "settings": "/settings/"}
+"""In the paths of the files that stand for a job's code and settings; see ``record`` in `workflow/rules/common.smk`."""
 REASONS = {
     "Missing output files": "new",
     "Incomplete output files": "unfinished",
@@ -70,28 +70,28 @@ REASONS = {
 
 def in_words(reason: str, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> str:
     """Why a job runs; reasons without words of their own stay as they are."""
-    record = next((Path(file) for file in inputs if SETTINGS in file), None)
-    previous = previous_settings(record, outputs) if record else None
+    records = {file: kind for file in inputs for kind, part in RECORDS.items() if part in file}
+    previous = {file: before for file in records if (before := previous_record(Path(file), outputs))}
     words = []
     for part in reason.split("; "):
         name, _, rest = part.partition(": ")
         text = REASONS.get(name, part)
         if "{files}" in text:
-            files = [file for file in rest.split(", ") if file and file != str(record)]
+            files = [file for file in rest.split(", ") if file and file not in previous]
             if not files:  # what was updated is updated by another job, or is told below
                 continue
             more = f" and {len(files) - FILES} more" if len(files) > FILES else ""
             text = text.format(files=", ".join(files[:FILES]) + more)
         if text and not (previous and text == OTHER):
             words.append(text)
-    if previous:
-        words.append(", ".join(["settings changed", *changes(previous, record)]))
+    for file, before in previous.items():
+        words.append(", ".join([f"{records[file]} changed", *changes(before, Path(file))]))
     first = [text for text in words if text != AFTER]  # a new file says enough
     return ", ".join(first or words)
 
 
-def previous_settings(record: Path, outputs: Sequence[str]) -> Path | None:
-    """The settings that outputs were made with, if they were others: the newest file that is not newer than they."""
+def previous_record(record: Path, outputs: Sequence[str]) -> Path | None:
+    """The record that outputs were made with, if it was another: the newest that is not newer than they."""
     try:
         made = min(os.stat(file).st_mtime_ns for file in outputs)
         times = {file: file.stat().st_mtime_ns for file in record.parent.glob("*.json")}
@@ -102,7 +102,7 @@ def previous_settings(record: Path, outputs: Sequence[str]) -> Path | None:
 
 
 def changes(before: Path, now: Path) -> list[str]:
-    """The settings in which two files differ."""
+    """The settings, or files of code, in which two records differ."""
     named = []
 
     def compare(old: Any, new: Any, path: str) -> None:

@@ -129,6 +129,15 @@ def test_looking_at_another_setting_and_going_back_re_runs_nothing(finished):
     assert finished.planned() == {}
 
 
+def test_looking_at_another_branch_and_going_back_re_runs_nothing(finished):
+    file = finished.root / "genview/training/losses.py"
+    code = file.read_bytes()
+    finished.append("genview/training/losses.py", "# of another branch\n")
+    assert finished.planned()["train"] == 2
+    file.write_bytes(code)  # as git does, with a new time
+    assert finished.planned() == {}
+
+
 def test_touching_code_re_runs_nothing(tmp_path):
     work = Workspace(tmp_path / "touched")
     arguments = ("manifest", "--configfile", "config/smoke.yaml")

@@ -174,6 +174,20 @@ def test_changed_settings_are_told_by_name_and_value(tmp_path, times, reason, ex
     assert terminal.in_words(reason.format(now=now), ["code", now], [str(tmp_path / "output")]) == expected
 
 
+def test_changed_code_is_told_by_its_file(tmp_path):
+    folder, output = tmp_path / "code/train", tmp_path / "output"
+    folder.mkdir(parents=True)
+    files = {"then": {"loop.py": "a", "losses.py": "b"}, "now": {"loop.py": "a", "losses.py": "c" * 64}}
+    for time, (name, digests) in enumerate(files.items()):
+        record = folder / f"{name}.json"
+        record.write_text(json.dumps(digests))
+        os.utime(record, (time, time))
+    output.touch()
+    os.utime(output, (0, 0))
+    reason = f"Updated input files: {record}"
+    assert terminal.in_words(reason, [str(record)], [str(output)]) == "code changed, losses.py"
+
+
 def test_the_time_left_counts_what_is_known_and_names_what_is_not():
     progress = terminal.Progress()
     progress.plan({"quick": 3, "slow": 1, "all": 1, "total": 5})

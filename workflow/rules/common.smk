@@ -46,14 +46,19 @@ def collection():
     return [str(file) for file in files if Path(file).is_file()]
 
 
+def record(kind, names, content):
+    """The file that stands for a rule's code or settings, as an input."""
+    try:
+        return provenance.record(Path(RESULTS).joinpath(kind, *names), content)
+    except (GenviewError, OSError) as error:
+        raise WorkflowError(str(error)) from None
+
+
 def code(*modules, script=None):
     """The file that stands for a rule's script, these modules and all they import: one input instead of some forty."""
     scripts = [f"workflow/scripts/{script}.py"] if script else []
-    name = script or "+".join(modules)
-    try:
-        return provenance.code_record(f"{RESULTS}/code/{name}.json", modules, scripts)
-    except (GenviewError, OSError) as error:
-        raise WorkflowError(str(error)) from None
+    files = provenance.code_files(modules, scripts)
+    return record("code", [script or "+".join(modules)], files)
 
 
 def recorded(rule_name, chosen=None, **blocks):
@@ -62,21 +67,15 @@ def recorded(rule_name, chosen=None, **blocks):
     An input instead of `params`, of which Snakemake keeps a note only if it lives to see the job end: a job of the
     cluster whose workflow was killed would pass for one with the settings of the next start.
     """
-
-    def record(values, *names):
-        folder = Path(RESULTS).joinpath("settings", rule_name, *names)
-        try:
-            return provenance.settings_record(folder, values)
-        except GenviewError as error:
-            raise WorkflowError(str(error)) from None
-
     if chosen is None:
-        return record(settings(**blocks))
-    # All shards have the same.
-    return lambda wildcards: record(
-        chosen(wildcards),
-        *[name for key, name in wildcards.items() if key not in ("shard", "group")],
-    )
+        return record("settings", [rule_name], settings(**blocks))
+
+    def of_wildcards(wildcards):
+        # All shards have the same.
+        names = [v for key, v in wildcards.items() if key not in ("shard", "group")]
+        return record("settings", [rule_name, *names], chosen(wildcards))
+
+    return of_wildcards
 
 
 def settings(**blocks):
