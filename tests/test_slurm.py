@@ -42,7 +42,7 @@ runs:
 evaluation:
   probe: {datasets: [scene_class], neighbours: 20}
 """
-# The same training in one process and over two nodes, and one that is stopped by its time limit.
+# The same training in one process and over two nodes, and one over two nodes that is stopped by its time limit.
 TRAININGS = """
 extends: config/smoke.yaml
 study: trainings
@@ -58,7 +58,7 @@ runs:
   all_views: null
   one: {}
   nodes: {nodes: 2, batch_size: 8}
-  limited: {epochs: 60, data: {workers: 1}}
+  limited: {nodes: 2, batch_size: 8, epochs: 60, data: {workers: 1}}
 """
 # What the README shows of a site's own file.
 SITE = """
@@ -297,12 +297,13 @@ def test_a_training_over_two_nodes_equals_the_one_in_a_process(trainings):
     assert (first - second).norm() < 1e-3 * first.norm()
 
 
-def test_a_training_that_meets_its_time_limit_goes_on_from_the_checkpoint_it_saved(trainings):
+def test_a_training_over_two_nodes_that_meets_its_time_limit_goes_on_from_the_checkpoint_it_saved(trainings):
     results = trainings.root / "results/trainings"
     log = (results / "logs/training/limited/processes.log").read_text()
     stopped = re.search(r"stopped at step (\d+) of 180", log)
     assert stopped and int(stopped[1]) >= 3
     assert f"going on from step {stopped[1]} of 180" in log
+    assert set(re.findall(r"process (\d) of 2 on (\w+),", log)) == {("0", "node1"), ("1", "node2")}
     steps = [json.loads(line)["step"] for line in (results / "runs/limited/metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 181))
 
