@@ -54,6 +54,11 @@ def configuration(results: Path, name: str = "miniature", **changes: object) -> 
         "dataset": {"source": "scenes", "count": 60, "shards": 2},
         "views": {"img": {"mode": "img"}, "txt": {"mode": "txt"}},
         "runs": {run: {"epochs": 2} for run in RUNS},
+        "evaluation": {
+            "probe": {"datasets": ["digits"]},
+            "zeroshot": {"datasets": ["scene_class"]},
+            "retrieval": {"datasets": ["scene_class"]},
+        },
         **changes,
     }
     return load.parse(values).model_dump(mode="json")

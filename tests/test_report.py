@@ -331,3 +331,18 @@ def test_the_report_is_made_without_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_what_lies_there_from_other_settings_is_not_shown(tmp_path):
+    """Two shards made anew as three, a test set dropped, a model trained anew since: old files stay on the disk."""
+    values = miniature_study.write(tmp_path, 40)
+    folder = tmp_path / "miniature"
+    shown = Results(folder, values)
+    views, scores, measured = shown.view_index("img"), shown.score_shards(), summary.measurements(shown)
+    for file in [*folder.glob("views/img/0-of-2.*"), *folder.glob("foreground/*/scores/0-of-2.parquet")]:
+        shutil.copy(file, file.with_name(f"2-of-3{file.suffix}"))
+    for file in [*folder.glob("probes/*/digits.json"), folder / "evaluation/duplicates/digits.json"]:
+        shutil.copy(file, file.with_name("dropped.json"))
+    shown = Results(folder, values)
+    assert shown.view_index("img").equals(views) and shown.score_shards() == scores
+    assert summary.measurements(shown) == measured and list(shown.duplicates()) == ["digits"]

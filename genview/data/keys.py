@@ -101,6 +101,11 @@ def shard_of(keys: Sequence[str] | pa.ChunkedArray, shards: int) -> np.ndarray:
     return result
 
 
+def shard_names(count: int) -> list[str]:
+    """Names of shards, in order: ``0-of-2``, ``1-of-2``."""
+    return [f"{index}-of-{count}" for index in range(count)]
+
+
 def parse_shard(name: str) -> tuple[int, int]:
     """Index and count of a shard's name: ``"1-of-4"`` is (1, 4).
 

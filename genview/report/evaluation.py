@@ -28,7 +28,7 @@ def section(results: Results) -> Section | None:
     measured = measurements(results)
     if not measured:
         return None
-    records = _records(results)
+    records = results.evaluations()
     rows = [row for row in measured if _shown(row, records)]
     blocks: list[Block] = []
     for task, (title, _) in TASKS.items():
@@ -147,16 +147,6 @@ def _figure(title: str, name: str, rows: list[Measurement]) -> Figure:
     return Figure(name, text, alt, "The table as a picture: points are the values, lines their 95 % intervals.")
 
 
-def _records(results: Results) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """What each task wrote, by task, run and dataset."""
-    return {
-        (task, run, file.stem): results.json(f"{task}/{run}/{file.name}") or {}
-        for task in TASKS
-        for run in results.configuration["runs"]
-        for file in sorted((results.folder / task / run).glob("*.json"))
-    }
-
-
 def _shown(row: Measurement, records: Mapping[tuple[str, str, str], dict[str, Any]]) -> bool:
     """The dataset's own metric, the same by k-NN, top-5 among many classes; every recall of retrieval."""
     record = records[row.task, row.run, row.dataset]
@@ -228,8 +218,7 @@ def _over_seeds(results: Results, rows: list[Measurement]) -> list[Block]:
 
 def duplicates(results: Results) -> Section | None:
     """Test images that are also among the images of the study."""
-    files = sorted((results.folder / "evaluation/duplicates").glob("*.json"))
-    records = {file.stem: results.json(f"evaluation/duplicates/{file.name}") for file in files}
+    records = results.duplicates()
     if not records:
         return None
     rows, blocks, exactly, alike, own = [], [], 0, 0, []

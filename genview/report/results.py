@@ -14,6 +14,7 @@ from PIL import Image
 from genview import provenance, tables
 from genview.config.dataset import Dataset
 from genview.data import images, reader
+from genview.data.keys import shard_names
 
 Configuration = Mapping[str, Any]
 
@@ -21,6 +22,10 @@ Configuration = Mapping[str, Any]
 def digest_order(keys: Iterable[str]) -> list[str]:
     """Keys in the order of their digests: a choice of examples that nobody made."""
     return sorted(keys, key=provenance.digest)
+
+
+EVALUATIONS = {"probes": "probe", "zeroshot": "zeroshot", "retrieval": "retrieval"}
+"""Folders of evaluations, and their blocks of the configuration."""
 
 
 class Results:
@@ -69,10 +74,36 @@ class Results:
             self._reader = reader.Reader(reader.data_root(dataset, self.folder / "data/manifest.parquet"))
         return {key: self._reader.image(row["path"], row["offset"], row["length"]) for key, row in rows.items()}
 
+    def shards(self, folder: str) -> list[Path]:
+        """The tables in a folder of a sharded stage, in order; those of another number of shards lie there unused."""
+        names = shard_names(self.configuration["dataset"]["shards"])
+        files = (self.folder / folder / f"{name}.parquet" for name in names)
+        return [file for file in files if file.is_file()]
+
     def score_shards(self) -> list[Path]:
-        """Files of the token scores, in order of their shard."""
-        files = (self.folder / "foreground" / self.encoder / "scores").glob("*-of-*.parquet")
-        return sorted(files, key=lambda file: int(file.name.split("-")[0]))
+        """Tables of the token scores."""
+        return self.shards(f"foreground/{self.encoder}/scores")
+
+    def evaluations(self) -> dict[tuple[str, str, str], dict[str, Any]]:
+        """What was measured, by task, run and dataset, of what the configuration asks for.
+
+        Results of datasets that were dropped from it are still there, of models that may have been trained anew since.
+        """
+        asked = self.configuration["evaluation"]
+        return {
+            (task, run, name): record
+            for task, block in EVALUATIONS.items()
+            for run in self.configuration["runs"]
+            for name in sorted(asked[block]["datasets"])
+            if (record := self.json(f"{task}/{run}/{name}.json")) is not None
+        }
+
+    def duplicates(self) -> dict[str, dict[str, Any]]:
+        """What was found of each test set among the study's images, by its name."""
+        blocks = [self.configuration["evaluation"][block] for block in EVALUATIONS.values()]
+        names = sorted({name for block in blocks for name in block["datasets"]})
+        found = {name: self.json(f"evaluation/duplicates/{name}.json") for name in names}
+        return {name: record for name, record in found.items() if record is not None}
 
     def score_batches(self, maximum: int) -> Iterator[tuple[list[str], np.ndarray]]:
         """Keys and oriented token scores ``[n, T]`` float32, shard by shard, of at most ``maximum`` images in all."""
@@ -105,7 +136,7 @@ class Results:
     def view_index(self, view: str, columns: list[str] | None = None) -> pa.Table | None:
         """The indexes of a view set's shards, one after another, with the shard's tar in the column ``tar``."""
         parts = []
-        for file in sorted((self.folder / "views" / view).glob("*-of-*.parquet")):
+        for file in self.shards(f"views/{view}"):
             table = tables.read(file, tables.VIEWS, columns)
             name = file.with_suffix(".tar").name
             parts.append(table.append_column("tar", pa.array([name] * table.num_rows, pa.string())))

@@ -8,8 +8,6 @@ from pathlib import Path
 from genview import atomic
 from genview.report.results import Results
 
-TASKS = ("probes", "zeroshot", "retrieval")
-
 
 @dataclass(frozen=True)
 class Measurement:
@@ -30,15 +28,12 @@ class Measurement:
 def measurements(results: Results) -> list[Measurement]:
     """All measurements of a study, by task, run and dataset, in the order of the configuration's runs."""
     study, rows = results.configuration["study"], []
-    for task in TASKS:
-        for run in results.configuration["runs"]:
-            for file in sorted((results.folder / task / run).glob("*.json")):
-                record = results.json(f"{task}/{run}/{file.name}")
-                for row in record["results"]:
-                    if row.get("value") is None:
-                        continue
-                    rest = {name: row.get(name) for name in ("low", "high", "count")}
-                    rows.append(Measurement(study, run, task, file.stem, row["metric"], row["value"], **rest))
+    for (task, run, dataset), record in results.evaluations().items():
+        for row in record["results"]:
+            if row.get("value") is None:
+                continue
+            rest = {name: row.get(name) for name in ("low", "high", "count")}
+            rows.append(Measurement(study, run, task, dataset, row["metric"], row["value"], **rest))
     return rows
 
 

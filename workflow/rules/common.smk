@@ -3,6 +3,7 @@ from pathlib import Path
 
 from genview import provenance
 from genview.config import load as configuration
+from genview.data.keys import shard_names
 from genview.errors import GenviewError
 
 # Planning makes millions of objects that all live to its end: looking for garbage among them is a tenth of its time.
@@ -16,11 +17,10 @@ except GenviewError as error:
 RESULTS = f"{STUDY.results}/{STUDY.study}"
 LOGS = f"{RESULTS}/logs"
 COSTS = f"{RESULTS}/costs"
-SHARDS = [f"{shard}-of-{STUDY.dataset.shards}" for shard in range(STUDY.dataset.shards)]
+SHARDS = shard_names(STUDY.dataset.shards)
 
 # Stages that would take longer to start than to work through one of a thousand shards take neighbouring ones at once.
-GROUP_COUNT = min(STUDY.dataset.shards, 100)
-GROUPS = [f"{group}-of-{GROUP_COUNT}" for group in range(GROUP_COUNT)]
+GROUPS = shard_names(min(STUDY.dataset.shards, 100))
 
 
 include: "resources.smk"
@@ -70,10 +70,14 @@ def recorded(rule_name, chosen=None, **blocks):
     if chosen is None:
         return record("settings", [rule_name], settings(**blocks))
 
+    known = {}
+
     def of_wildcards(wildcards):
-        # All shards have the same.
-        names = [v for key, v in wildcards.items() if key not in ("shard", "group")]
-        return record("settings", [rule_name, *names], chosen(wildcards))
+        # All shards have the same: a study of thousands asks once.
+        names = tuple(v for k, v in wildcards.items() if k not in ("shard", "group"))
+        if names not in known:
+            known[names] = record("settings", [rule_name, *names], chosen(wildcards))
+        return known[names]
 
     return of_wildcards
 
@@ -113,7 +117,7 @@ def measured():
             f"{encoder}/{name}"
             for name in ("pca.safetensors", "pca.json", "foreground_ratio.parquet")
         ],
-        "scores": [f"{encoder}/scores/{shard}.parquet" for shard in SHARDS],
+        "scores": f"{encoder}/scores.done",
         "conditions": f"{RESULTS}/conditions/conditions.parquet",
         "views": [
             f"{RESULTS}/views/{view}/{shard}.{kind}"

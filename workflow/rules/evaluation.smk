@@ -131,10 +131,7 @@ rule find_duplicates:
         settings=recorded("find_duplicates", duplicates_settings),
         manifest=MANIFEST,
         images=PACKED,
-        scores=expand(
-            f"{RESULTS}/foreground/{STUDY.foreground.encoder}/scores/{{shard}}.parquet",
-            shard=SHARDS,
-        ),
+        scores=f"{MEASURING}/scores.done",
     output:
         result=f"{RESULTS}/evaluation/duplicates/{{dataset}}.json",
         exclusion=f"{RESULTS}/evaluation/duplicates/{{dataset}}.txt",

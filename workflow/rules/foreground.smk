@@ -116,6 +116,15 @@ rule token_scores:
         "../scripts/token_scores.py"
 
 
+rule all_token_scores:
+    """Says that all shards are encoded: one input instead of a thousand for each rule that reads them all."""
+    input:
+        expand(f"{FOREGROUND}/{{{{encoder}}}}/scores/{{shard}}.parquet", shard=SHARDS),
+    output:
+        touch(f"{FOREGROUND}/{{encoder}}/scores.done"),
+    localrule: True
+
+
 if STUDY.foreground.given:
 
     rule given_foreground_ratio:

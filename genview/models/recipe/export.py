@@ -25,7 +25,7 @@ from transformers import (
 from genview import atomic
 from genview.models import judge as judges
 from genview.models.recipe import clip, tokenizer
-from genview.models.recipe.unet import NOISE
+from genview.models.recipe.unet import PURE_NOISE
 
 _BLOCK_NAMES = {
     "ln_1": "layer_norm1",
@@ -106,7 +106,7 @@ def image_variations(
         normaliser.mean.copy_(vectors.mean(0, keepdim=True))
         normaliser.std.copy_(vectors.std(0, keepdim=True))
     sampling = DPMSolverMultistepScheduler(
-        **NOISE,
+        **PURE_NOISE,
         prediction_type="v_prediction",
         algorithm_type="dpmsolver++",
         timestep_spacing="trailing",
