@@ -111,7 +111,10 @@ rule token_scores:
     resources:
         mem_mb=growing(16000),
         runtime=growing(240),
-        gpu=encoder_gpus,
+        gpu=agreed(
+            {gpus_for(encoder.model) for encoder in STUDY.encoders.values()},
+            encoder_gpus,
+        ),
     script:
         "../scripts/token_scores.py"
 

@@ -24,7 +24,7 @@ rule generate_views:
     resources:
         mem_mb=growing(4000),
         runtime=720,
-        gpu=view_gpus,
+        gpu=agreed({gpus_for(view.model) for view in STUDY.views.values()}, view_gpus),
         slurm_extra=WARNED,
     script:
         "../scripts/views.py"

@@ -27,6 +27,11 @@ def encoder_gpus(wildcards):
     return gpus_for(STUDY.encoders[wildcards.encoder].model)
 
 
+def agreed(numbers, function):
+    """The one number that all agree on: a function is asked for each of thousands of jobs."""
+    return numbers.pop() if len(numbers) == 1 else function
+
+
 def view_gpus(wildcards):
     """GPUs of a job that generates views."""
     return gpus_for(STUDY.views[wildcards.view].model)
