@@ -3,13 +3,13 @@
 import csv
 import importlib.metadata
 import platform
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
 from genview import __version__, tables
+from genview.data.keys import shard_names
 from genview.report import drawing, wording
 from genview.report.blocks import Block, Figure, Section, Source, Table
 from genview.report.results import Results
@@ -104,9 +104,10 @@ def _cost_figure(costs: list[tuple[str, tuple[int, float, float]]]) -> Figure:
 
 def _digests(results: Results) -> list[Block]:
     rows = []
+    first_shard = shard_names(results.configuration["dataset"]["shards"])[0]
     for file in sorted(results.folder.rglob("*.parquet")):
-        path = Path(file.relative_to(results.folder))
-        if _first_shard_or_whole(path):
+        path = file.relative_to(results.folder)
+        if path.stem == first_shard or "-of-" not in path.stem:
             try:
                 stamp = (pq.read_schema(file).metadata or {}).get(tables.METADATA_KEY)
             except (pa.ArrowInvalid, OSError):
@@ -117,11 +118,6 @@ def _digests(results: Results) -> list[Block]:
     columns = ["table", "version", "parameters", "code"]
     caption = "Digests of what made each table; of sharded ones the first shard stands for all."
     return [Table("Digests", columns, rows, caption)] if rows else []
-
-
-def _first_shard_or_whole(path: Path) -> bool:
-    start, _, rest = path.stem.partition("-of-")
-    return not (rest.isdigit() and start.isdigit()) or start == "0"
 
 
 def _versions() -> Table:
