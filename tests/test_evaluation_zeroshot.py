@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from clip_benchmark.metrics import zeroshot_classification, zeroshot_retrieval
@@ -18,7 +17,6 @@ from genview.models import load as models
 
 REQUEST = Request("scenes", LocalDataset(kind="scenes", train=12, test=150), seed=2)
 COMMON = {"batch_size": 64, "workers": 0, "stamp": {"stage": "test"}}
-NUMPY_BREAKS_CLIP_BENCHMARK = tuple(int(part) for part in np.__version__.split(".")[:2]) >= (2, 4)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +132,6 @@ def test_clip_benchmarks_own_command_line_loads_our_models_and_datasets(model, e
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(NUMPY_BREAKS_CLIP_BENCHMARK, reason="clip_benchmark 1.6.2 calls float() on a 1-d array")
 def test_clip_benchmarks_own_classification_agrees_with_the_workflow(model, exported, tmp_path, classified):
     words = ("--model", f"local-dir:{model}", "--pretrained", "", "--dataset", "wds/scenes", "--no_amp", "--quiet")
     place = ("--dataset_root", exported / "labels", "--output", tmp_path / "r.json", "--num_workers", "0")
