@@ -68,8 +68,6 @@ def card(name: str, training: dict, figures: dict) -> str:
             loss = stage["losses"][-1]["loss"] if stage["losses"] else float("nan")
             minutes = stage["seconds"] / 60
             lines.append(f"| {label} | {report['parameters']:,} | {stage['steps']:,} | {minutes:.1f} | {loss:.3f} |")
-    notes = [training[part]["note"] for part in parts if "note" in training[part]]
-    lines += [text for note in notes for text in ("", note)]
     lines += ["", "## Figures", ""]
     rows = [(group, label, figure) for group in groups for label, figure in figures.get(group, {}).items()]
     if rows:
