@@ -38,6 +38,7 @@ rule conditions:
         f"{LOGS}/conditions/conditions.log",
     benchmark:
         f"{COSTS}/conditions/conditions.tsv"
+    priority: SOON
     localrule: True
     conda:
         "../../envs/cpu.yaml"

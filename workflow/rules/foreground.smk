@@ -20,13 +20,14 @@ rule sample_features:
         f"{LOGS}/foreground/{{encoder}}/sample_features.log",
     benchmark:
         f"{COSTS}/foreground/{{encoder}}/sample_features.tsv"
+    priority: SOON
     conda:
         "../../envs/gpu.yaml"
-    threads: 2
+    threads: ENCODER_THREADS
     resources:
         mem_mb=growing(16000),
         runtime=growing(120),
-        gpu=encoder_gpus,
+        gpu=ENCODER_GPUS,
     script:
         "../scripts/sample_features.py"
 
@@ -45,9 +46,10 @@ rule component:
         f"{LOGS}/foreground/{{encoder}}/component.log",
     benchmark:
         f"{COSTS}/foreground/{{encoder}}/component.tsv"
+    priority: SOON
     conda:
         "../../envs/cpu.yaml"
-    threads: 8
+    threads: 1 if ENCODER_THREADS == 1 else 8
     resources:
         mem_mb=growing(4000),
         runtime=growing(60),
@@ -80,6 +82,7 @@ rule orient_pca:
         f"{LOGS}/foreground/{{encoder}}/pca.log",
     benchmark:
         f"{COSTS}/foreground/{{encoder}}/pca.tsv"
+    priority: SOON
     localrule: True
     conda:
         "../../envs/cpu.yaml"
@@ -105,16 +108,14 @@ rule token_scores:
         f"{LOGS}/foreground/{{encoder}}/scores/{{shard}}.log",
     benchmark:
         f"{COSTS}/foreground/{{encoder}}/scores/{{shard}}.tsv"
+    priority: SOON
     conda:
         "../../envs/gpu.yaml"
-    threads: 2
+    threads: ENCODER_THREADS
     resources:
         mem_mb=growing(16000),
         runtime=growing(240),
-        gpu=agreed(
-            {gpus_for(encoder.model) for encoder in STUDY.encoders.values()},
-            encoder_gpus,
-        ),
+        gpu=ENCODER_GPUS,
     script:
         "../scripts/token_scores.py"
 
@@ -144,6 +145,7 @@ if STUDY.foreground.given:
             f"{LOGS}/foreground/foreground_ratio.log",
         benchmark:
             f"{COSTS}/foreground/foreground_ratio.tsv"
+        priority: SOON
         localrule: True
         conda:
             "../../envs/cpu.yaml"
@@ -169,6 +171,7 @@ else:
             f"{LOGS}/foreground/foreground_ratio.log",
         benchmark:
             f"{COSTS}/foreground/foreground_ratio.tsv"
+        priority: SOON
         localrule: True
         conda:
             "../../envs/cpu.yaml"
@@ -204,6 +207,7 @@ rule noise_level:
         f"{LOGS}/conditions/noise_level.log",
     benchmark:
         f"{COSTS}/conditions/noise_level.tsv"
+    priority: SOON
     localrule: True
     conda:
         "../../envs/cpu.yaml"

@@ -18,6 +18,7 @@ rule generate_views:
         statistics=f"{LOGS}/generation/{{view}}/{{shard}}.json",
     benchmark:
         f"{COSTS}/generation/{{view}}/{{shard}}.tsv"
+    priority: SOON
     conda:
         "../../envs/gpu.yaml"
     threads: 1

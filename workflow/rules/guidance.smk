@@ -41,6 +41,7 @@ rule guidance_score:
         f"{LOGS}/conditions/guidance/{{group}}.log",
     benchmark:
         f"{COSTS}/conditions/guidance/{{group}}.tsv"
+    priority: SOON
     conda:
         "../../envs/gpu.yaml"
     threads: 1 if GUIDANCE_IS_LIGHT else 4
@@ -74,6 +75,7 @@ rule guidance_scale:
         f"{LOGS}/conditions/guidance_scale.log",
     benchmark:
         f"{COSTS}/conditions/guidance_scale.tsv"
+    priority: SOON
     localrule: True
     conda:
         "../../envs/cpu.yaml"

@@ -3,6 +3,10 @@
 # Snakemake cuts `threads` to the cores of the machine where the command is typed, also for jobs that run elsewhere; a
 # job that may need more than a login node has says so in `cpus_per_task`.
 
+# What a training waits for, and the training, go before what only the report waits for: cores are not left idle at the
+# end beside the last training.
+SOON = 1
+
 # A job that can save unfinished work is warned by SIGTERM, so many seconds before its time limit.
 WARNED = "--signal=TERM@300"
 
@@ -27,9 +31,19 @@ def encoder_gpus(wildcards):
     return gpus_for(STUDY.encoders[wildcards.encoder].model)
 
 
+def encoder_threads(wildcards):
+    """Cores of a job that runs the encoder that its path names: a second one loads images, where that is worth it."""
+    return 1 + encoder_gpus(wildcards)
+
+
 def agreed(numbers, function):
     """The one number that all agree on: a function is asked for each of thousands of jobs."""
-    return numbers.pop() if len(numbers) == 1 else function
+    return min(numbers) if len(numbers) == 1 else function
+
+
+_ENCODERS = {gpus_for(encoder.model) for encoder in STUDY.encoders.values()}
+ENCODER_GPUS = agreed(_ENCODERS, encoder_gpus)
+ENCODER_THREADS = agreed({1 + gpus for gpus in _ENCODERS}, encoder_threads)
 
 
 def view_gpus(wildcards):

@@ -15,13 +15,14 @@ rule quality_features:
         f"{LOGS}/training/quality_features/{{encoder}}/{{group}}.log",
     benchmark:
         f"{COSTS}/training/quality_features/{{encoder}}/{{group}}.tsv"
+    priority: SOON
     conda:
         "../../envs/gpu.yaml"
-    threads: 2
+    threads: ENCODER_THREADS
     resources:
         mem_mb=growing(16000),
         runtime=growing(120),
-        gpu=encoder_gpus,
+        gpu=ENCODER_GPUS,
     script:
         "../scripts/quality_features.py"
 
@@ -45,6 +46,7 @@ rule train:
         f"{LOGS}/training/{{run}}/train.log",
     benchmark:
         f"{COSTS}/training/{{run}}.tsv"
+    priority: SOON
     conda:
         "../../envs/gpu.yaml"
     threads: run_threads
