@@ -24,10 +24,10 @@ lint: .venv/installed
 	$(BIN)/snakemake --lint
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/installed
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not slurm"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not slurm"
 
 small_models: .venv/installed
 	$(BIN)/snakemake small_models

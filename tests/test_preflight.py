@@ -88,10 +88,10 @@ def test_a_run_that_reads_no_captions_needs_none(tmp_path):
     assert texts({"results": str(tmp_path), "runs": {"a": run}}) == []
 
 
-def test_a_batch_larger_than_the_dataset_is_refused():
-    run = {"batch_size": 64, "processes": 2}
-    assert any("batch of 128" in text for text in texts({"dataset": {"count": 100}, "runs": {"a": run}}, "training"))
-    assert not texts({"dataset": {"count": 128}, "runs": {"a": run}}, "training")
+def test_a_step_larger_than_the_dataset_is_refused():
+    runs = {"a": {"batch_size": 32, "gpus_per_node": 2, "accumulate": 2}}
+    assert any("takes 128 samples" in text for text in texts({"dataset": {"count": 100}, "runs": runs}, "training"))
+    assert not texts({"dataset": {"count": 128}, "runs": runs}, "training")
 
 
 def test_a_full_disk_is_foreseen(monkeypatch, tmp_path):
@@ -130,7 +130,7 @@ def test_results_that_cannot_be_written_concern_every_stage(tmp_path):
 
 
 def test_more_processes_than_gpus_are_refused_where_there_are_gpus(monkeypatch):
-    values = {"runs": {"a": {"processes": 4}}}
+    values = {"runs": {"a": {"gpus_per_node": 4}}}
     monkeypatch.setattr(preflight.machine, "visible_gpus", lambda: 2)
     assert any("has 2 GPUs" in text for text in texts(values, "training"))
     monkeypatch.setattr(preflight.machine, "visible_gpus", lambda: 0)

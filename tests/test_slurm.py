@@ -35,7 +35,7 @@ views: {img: null, txt: null}
 runs:
   originals: null
   all_views:
-    processes: 2
+    gpus_per_node: 2
     batch_size: 8
     data: {views: {imgtxt: 1.0}, workers: 1}
     model: {architecture: config/own.json}

@@ -405,7 +405,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
 
 
 def test_another_number_of_processes_is_refused_with_the_reason(tmp_path):
-    job = study(tmp_path, count=40, quality=False, processes=2)
+    job = study(tmp_path, count=40, quality=False, gpus_per_node=2)
     with pytest.raises(GenviewError, match=r"2 processes.*1 were started"):
         loop.Trainer(job)
 

@@ -126,7 +126,7 @@ def test_two_processes_under_torchrun_equal_one_with_the_same_global_batch(tmp_p
     sgd = {"name": "sgd", "base_learning_rate": 1.0, "warmup_epochs": 0.5}
     one = a_job(tmp_path, epochs=2, loss=loss, ema=None, views=("drawn", "other"), optimizer=sgd)
     two = elsewhere(one, tmp_path / "two").model_copy(
-        update={"run": one.run.model_copy(update={"processes": 2, "batch_size": one.run.batch_size // 2})}
+        update={"run": one.run.model_copy(update={"gpus_per_node": 2, "batch_size": one.run.batch_size // 2})}
     )
     for job, file in ((one, tmp_path / "one.json"), (two, tmp_path / "two.json")):
         process = start(job, file)
@@ -143,7 +143,7 @@ def test_two_processes_under_torchrun_equal_one_with_the_same_global_batch(tmp_p
 
 
 def test_two_processes_stopped_and_resumed_end_as_undisturbed_ones(tmp_path):
-    job = a_job(tmp_path, processes=2, batch_size=4, epochs=2)
+    job = a_job(tmp_path, gpus_per_node=2, batch_size=4, epochs=2)
     process = start(job, tmp_path / "job.json")
     wait_for(lambda: step_now(job) >= 4, process)
     process.terminate()

@@ -142,8 +142,8 @@ class Run(Block):
     activation_checkpointing: bool = False
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of an exponential moving average of the weights; null: none."""
-    processes: int = Field(1, ge=1)
-    """Processes (GPUs) per node; each takes ``batch_size`` samples."""
+    gpus_per_node: int = Field(1, ge=1)
+    """One process for each, of ``batch_size`` samples; where there is no GPU, so many processes on the CPU."""
     nodes: int = Field(1, ge=1)
     log_every_steps: int = Field(10, ge=1)
     """Optimiser steps between lines of metrics.jsonl."""
@@ -156,7 +156,7 @@ class Run(Block):
     @property
     def world_size(self) -> int:
         """Training processes on all nodes."""
-        return self.processes * self.nodes
+        return self.gpus_per_node * self.nodes
 
     def coefficients_in_use(self) -> tuple[Coefficients, ...]:
         """The sets of coefficients that some epoch of the run has."""

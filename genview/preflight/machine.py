@@ -98,28 +98,26 @@ def _bytes_of_run(run: Run) -> float:
 
 
 def batches(study: Study) -> Iterator[Problem]:
-    """Global batches that are larger than the collection."""
+    """Steps that take more images than the collection has."""
     images = images_of(study)
     if images is None:
         return
     for name, run in study.runs.items():
-        batch = run.batch_size * run.processes * run.nodes
-        if batch > images:
-            text = (
-                f"a batch of {batch} ({run.batch_size} x {run.processes * run.nodes}) needs more than {images} images"
-            )
+        samples = run.batch_size * run.accumulate * run.world_size
+        if samples > images:
+            text = f"a step takes {samples} samples (with accumulate and all GPUs), but there are {images} images"
             yield Problem("training", f"runs.{name}.batch_size: {text}")
 
 
 def processors(study: Study) -> Iterator[Problem]:
-    """More processes than GPUs, or several nodes without a cluster."""
+    """More GPUs than there are, or several nodes without a cluster."""
     gpus = visible_gpus()
     for name, run in study.runs.items():
         if run.nodes > 1 and shutil.which("srun") is None:
             yield Problem("training", f"runs.{name}.nodes: {run.nodes} nodes need a cluster, and there is no srun here")
-        if 0 < gpus < run.processes and run.nodes == 1:
-            text = f"{run.processes} processes, but this machine has {wording.plural(gpus, 'GPU')}"
-            yield Problem("training", f"runs.{name}.processes: {text}")
+        if 0 < gpus < run.gpus_per_node and run.nodes == 1:
+            text = f"{run.gpus_per_node} asked for, but this machine has {wording.plural(gpus, 'GPU')}"
+            yield Problem("training", f"runs.{name}.gpus_per_node: {text}")
 
 
 def visible_gpus() -> int:

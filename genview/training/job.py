@@ -9,7 +9,7 @@ from genview.config.dataset import Dataset
 from genview.config.foreground import Encoder
 from genview.config.training import Run
 
-LAYOUT = {"processes", "nodes", "log_every_steps", "checkpoints"}
+LAYOUT = {"gpus_per_node", "nodes", "log_every_steps", "checkpoints"}
 """Keys of a run that do not enter its numbers (the number of processes does, and is compared as such)."""
 
 

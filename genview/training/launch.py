@@ -25,11 +25,11 @@ GRACE = ("--shutdown-timeout", "240")
 def command(job: Job, file: Path, launcher: Path, cores: int) -> list[str]:
     """The command line that starts all processes of a run."""
     module = ["-m", "genview.training", "--job", str(file)]
-    processes = ["--nproc-per-node", str(job.run.processes), *GRACE, *module]
+    processes = ["--nproc-per-node", str(job.run.gpus_per_node), *GRACE, *module]
     if job.run.nodes > 1:
         nodes = str(job.run.nodes)
         return ["bash", str(launcher), nodes, str(cores), sys.executable, "--nnodes", nodes, *processes]
-    if job.run.processes > 1:
+    if job.run.gpus_per_node > 1:
         return [sys.executable, "-m", "torch.distributed.run", "--standalone", *processes]
     return [sys.executable, *module]
 

@@ -55,7 +55,7 @@ class Trainer:
         self.rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
         if world_size != run.world_size:
             raise GenviewError(
-                f"run {what.name} is for {run.world_size} processes (processes x nodes), but {world_size} were "
+                f"run {what.name} is for {run.world_size} processes (gpus_per_node x nodes), but {world_size} were "
                 "started; the batch, its negatives and its quality weights would be others, so it is not run"
             )
         self.identity = job.identity(what, provenance.code_digest("genview.training.loop"))

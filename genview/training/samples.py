@@ -147,8 +147,8 @@ class Order:
     def __post_init__(self):
         if self.steps_per_epoch == 0:
             raise GenviewError(
-                f"a step takes {self.samples_per_step} samples (batch_size x accumulate x processes), but there are "
-                f"only {self.rows} images; make batch_size smaller"
+                f"a step takes {self.samples_per_step} samples (batch_size x accumulate x gpus_per_node x nodes), "
+                f"but there are only {self.rows} images; make batch_size smaller"
             )
 
     @property

@@ -60,7 +60,7 @@ def audit_gpus(wildcards):
 def run_gpus(wildcards):
     """GPUs per node of a training run, one for each process; the tiny architecture needs none."""
     run = STUDY.runs[wildcards.run]
-    return 0 if run.model.architecture == "tiny" else run.processes
+    return 0 if run.model.architecture == "tiny" else run.gpus_per_node
 
 
 def one_node_gpus(wildcards):

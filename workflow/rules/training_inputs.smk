@@ -52,7 +52,7 @@ def run_quality_features(wildcards):
 def run_threads(wildcards):
     """Cores per node: one for each process and one for each of its loader processes."""
     run = STUDY.runs[wildcards.run]
-    return run.processes * (1 + run.data.workers)
+    return run.gpus_per_node * (1 + run.data.workers)
 
 
 def run_nodes(wildcards):
