@@ -218,6 +218,13 @@ def test_the_whole_study_runs_as_jobs_of_the_cluster(study, cluster):
     assert study.work.planned(*CONFIGURATION) == {}, "a second run would do something"
 
 
+def test_the_terminal_says_which_jobs_of_the_cluster_have_ended(study):
+    lines = dict(re.findall(r"^\[(\d+) of \d+\] (\w+)", study.said, re.MULTILINE))
+    assert {"manifest", "train", "probe", "report"} <= set(lines.values())
+    ((jobs, last),) = re.findall(r"^\[(\d+) of (\d+)\] all$", study.said, re.MULTILINE)
+    assert jobs == last
+
+
 def test_two_processes_on_one_node_have_a_gpu_each(study, cluster):
     (number,) = re.findall(r"logs/slurm/rule_train/all_views/(\d+)\.log\)\.", study.said)
     asked = cluster.run("scontrol", "show", "job", number)
