@@ -105,7 +105,8 @@ def batches(study: Study) -> Iterator[Problem]:
     for name, run in study.runs.items():
         samples = run.batch_size * run.accumulate * run.world_size
         if samples > images:
-            text = f"a step takes {samples} samples (with accumulate and all GPUs), but there are {images} images"
+            all_of_them = wording.plural(images, "image")
+            text = f"a step takes {samples} samples (with accumulate and all GPUs) of {all_of_them} in the collection"
             yield Problem("training", f"runs.{name}.batch_size: {text}")
 
 
