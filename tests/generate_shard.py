@@ -1,4 +1,4 @@
-"""Makes one shard in a process of its own, which a test can kill: ``generate_shard.py JOB.json``."""
+"""Makes one shard in a process of its own, which a test can kill: ``python -m generate_shard JOB.json``."""
 
 import json
 import sys

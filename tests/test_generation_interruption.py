@@ -1,24 +1,22 @@
 """Killed at any moment, a shard ends up as if nothing had happened."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from generation import job, write_conditions, write_originals, write_scores
 from pipelines import save_unclip
+from started import Started
 
 from genview.config.views import ViewSet
 
 pytestmark = pytest.mark.slow
 
 IMAGES = 240
-HERE = Path(__file__).parent
+KILLS = 10
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +29,20 @@ def study(tmp_path_factory):
     return folder, view
 
 
-def start(study, out: Path) -> subprocess.Popen:
+def start(study, out: Path) -> Started:
     folder, view = study
     wanted = job(folder, view, "0-of-1", out)
     names = ("manifest", "conditions", "root", "scores", "tar", "index", "statistics", "work")
     values = {name: str(getattr(wanted, name)) for name in names}
     out.mkdir(exist_ok=True)
-    (out.parent / "job.json").write_text(json.dumps(values | {"shard": "0-of-1", "view": view.model_dump(mode="json")}))
-    return subprocess.Popen(
-        [sys.executable, HERE / "generate_shard.py", out.parent / "job.json"],
-        env={**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parent}", "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    file = out.parent / "job.json"
+    file.write_text(json.dumps(values | {"shard": "0-of-1", "view": view.model_dump(mode="json")}))
+    return Started("generate_shard", file, errors=out.parent / "errors.txt")
+
+
+def finish(study, out: Path) -> None:
+    process = start(study, out)
+    assert process.wait() == 0, process.errors
 
 
 def finished(out: Path) -> int:
@@ -53,11 +52,6 @@ def finished(out: Path) -> int:
         return IMAGES
 
 
-def wait_for(out: Path, images: int, process: subprocess.Popen) -> None:
-    while finished(out) < images and process.poll() is None:
-        time.sleep(0.002)
-
-
 def files(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
 
@@ -65,28 +59,23 @@ def files(out: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def undisturbed(study, tmp_path_factory):
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    process = start(study, out)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
+    finish(study, out)
     return files(out)
 
 
 def test_killed_again_and_again(study, undisturbed, tmp_path):
     """SIGKILL after a random number of images, at a random moment of the next ones; the tar must not tell."""
     out, chance, seen = tmp_path / "out", random.Random(5), 0
-    for _ in range(4):
+    for _ in range(KILLS):
         process = start(study, out)
-        wait_for(out, seen + chance.randint(5, 40), process)
+        goal = seen + chance.randint(3, 20)
+        process.wait_until(lambda goal=goal: finished(out) >= goal)
         time.sleep(chance.uniform(0, 0.05))
         process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
         assert finished(out) > seen  # what was finished before is still there, and work went on
         seen = finished(out)
         assert not (out / "0-of-1.tar").exists()
-    process = start(study, out)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
+    finish(study, out)
     assert json.loads((out / "logs" / "0-of-1.json").read_text())["resumed"] == seen
     assert files(out) == undisturbed
     assert sorted(path.name for path in out.iterdir()) == ["0-of-1.parquet", "0-of-1.tar", "logs"]
@@ -96,14 +85,10 @@ def test_killed_while_packing(study, undisturbed, tmp_path):
     """The moment in which the tar is half written under its temporary name, or written and not yet indexed."""
     out = tmp_path / "out"
     process = start(study, out)
-    wait_for(out, IMAGES - 4, process)
-    while not list(out.glob("*.tar*")) and process.poll() is None:
-        time.sleep(0.0005)
+    process.wait_until(lambda: finished(out) >= IMAGES - 4)
+    process.wait_until(lambda: any(out.glob("*.tar*")), pause=0.0005)
     process.kill()
-    process.communicate()
-    process = start(study, out)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
+    finish(study, out)
     assert files(out) == undisturbed
     assert not list(out.glob("*.partial")) and not (out / ".work").exists()
 
@@ -112,18 +97,16 @@ def test_terminated(study, undisturbed, tmp_path):
     """SIGTERM, a cluster's warning: ends with an error, soon, with what is finished kept and a message that says so."""
     out = tmp_path / "out"
     process = start(study, out)
-    wait_for(out, 30, process)
-    process.terminate()
+    process.wait_until(lambda: finished(out) >= 30)
+    process.send(signal.SIGTERM)
     began = time.monotonic()
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode not in (0, None)
+    assert process.wait(60) != 0
     assert time.monotonic() - began < 20
-    assert "finished images are kept" in errors
+    assert "finished images are kept" in process.errors
     kept = finished(out)
     assert kept >= 30
     assert not list(out.rglob("*.partial"))
     stats = json.loads((out / "logs" / "0-of-1.json").read_text())
     assert stats["made"] >= 30 and not stats["finished"]
-    process = start(study, out)
-    process.communicate(timeout=300)
+    finish(study, out)
     assert files(out) == undisturbed

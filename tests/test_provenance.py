@@ -42,6 +42,20 @@ def copy(tmp_path, monkeypatch):
     provenance.sources.cache_clear()
 
 
+def test_an_import_within_any_statement_counts(copy):
+    (copy / "errors.py").write_text(
+        "def late():\n    import genview.tables\n"
+        "class Holder:\n    from genview import atomic\n"
+        "try:\n    pass\nexcept ImportError:\n    from genview.data import keys\n"
+        "else:\n    import genview.data.tars\n"
+        "finally:\n    import genview.data.scenes\n"
+        "match 1:\n    case 2:\n        import genview.targets\n"
+        "with open('x'):\n    if False:\n        pass\n    else:\n        import genview.cluster\n"
+    )
+    named = {"tables", "atomic", "data.keys", "data.tars", "data.scenes", "targets", "cluster"}
+    assert provenance._imports("genview.errors") >= {f"genview.{name}" for name in named}
+
+
 def test_a_change_in_an_imported_file_changes_the_digest_and_one_elsewhere_does_not(copy):
     before = provenance.code_digest("genview.data.ingest")
     (copy / "config/views.py").write_text("# another stage's\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from started import Started
 from training_study import study, weights
 
 from genview.training import launch
@@ -28,8 +29,15 @@ def a_job(folder, **changes):
     return study(folder, **{**settings, **changes})
 
 
-def start(job: Job, file: Path) -> subprocess.Popen:
-    """In a process of its own: a fork of one that has used autograd could not train."""
+def start(job: Job, folder: Path) -> Started:
+    """The run in a process of its own."""
+    file = folder / "job.json"
+    file.write_text(job.model_dump_json())
+    return Started("genview.training", "--job", file, errors=folder / "errors.txt")
+
+
+def start_two(job: Job, file: Path) -> subprocess.Popen:
+    """The run in two processes, under torchrun."""
     file.write_text(job.model_dump_json())
     command = launch.command(job, file, LAUNCHER, 1)
     return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
@@ -45,6 +53,13 @@ def wait_for(condition, process, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def finish(job: Job, folder: Path) -> str:
+    """The run to its end; returns what it said."""
+    process = start(job, folder)
+    assert process.wait() == 0, process.errors
+    return process.errors
 
 
 def step_now(job: Job) -> int:
@@ -63,27 +78,20 @@ def assert_equal_runs(one: Job, other: Job):
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     job = a_job(folder)
-    process = start(job, folder / "job.json")
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
+    finish(job, folder)
     assert len(Path(job.metrics).read_text().splitlines()) == 20
     return job
 
 
 def test_a_run_killed_at_arbitrary_steps_ends_as_one_that_was_not(undisturbed, tmp_path):
     job, seen = elsewhere(undisturbed, tmp_path), []
-    for kill_after in (2, 5, 8, 16):  # before the first checkpoint, in the middle of epochs, after the switch
-        process = start(job, tmp_path / "job.json")
-        wait_for(lambda goal=kill_after: step_now(job) >= goal, process)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+    for kill_after in (1, 2, 4, 5, 8, 11, 14, 16):  # before the first checkpoint, within epochs, after the switch
+        process = start(job, tmp_path)
+        process.wait_until(lambda goal=kill_after: step_now(job) >= goal)
+        process.kill()
         seen.append(step_now(job))
     assert seen[-1] > seen[0]
-    process = start(job, tmp_path / "job.json")
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert "going on from step" in errors
+    assert "going on from step" in finish(job, tmp_path)
     assert_equal_runs(job, undisturbed)
 
 
@@ -92,31 +100,27 @@ def test_a_warning_saves_a_checkpoint_at_once_and_the_run_goes_on_from_there(und
     run = undisturbed.run
     late = run.model_copy(update={"checkpoints": run.checkpoints.model_copy(update={"every_steps": 1000})})
     job = elsewhere(undisturbed, tmp_path).model_copy(update={"run": late})
-    process = start(job, tmp_path / "job.json")
-    wait_for(lambda: step_now(job) >= 7, process)
-    process.send_signal(number)
-    _, errors = process.communicate()
-    assert process.returncode == 75, errors
+    process = start(job, tmp_path)
+    process.wait_until(lambda: step_now(job) >= 7)
+    process.send(number)
+    assert process.wait() == 75, process.errors
     saved = [path.name for path in Path(job.checkpoints).glob("step-*")]
-    assert len(saved) == 1 and f"stopped at step {int(saved[0][5:])} of 20" in errors
+    assert len(saved) == 1 and f"stopped at step {int(saved[0][5:])} of 20" in process.errors
     assert not Path(job.model).exists()
-    process = start(job, tmp_path / "job.json")
-    _, errors = process.communicate()
-    assert process.returncode == 0 and f"going on from step {int(saved[0][5:])}" in errors, errors
+    assert f"going on from step {int(saved[0][5:])}" in finish(job, tmp_path)
     assert_equal_runs(job, undisturbed)
 
 
 def test_changed_settings_are_refused_on_the_command_line_with_the_differences(undisturbed, tmp_path):
     job = elsewhere(undisturbed, tmp_path)
-    process = start(job, tmp_path / "job.json")
-    wait_for(lambda: step_now(job) >= 4, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process = start(job, tmp_path)
+    process.wait_until(lambda: step_now(job) >= 4)
+    process.kill()
     changed = job.model_copy(update={"run": job.run.model_copy(update={"batch_size": 4, "epochs": 5})})
-    process = start(changed, tmp_path / "job.json")
-    _, errors = process.communicate()
-    assert process.returncode == 1
-    assert "run.batch_size: was 8, is 4" in errors and "run.epochs: was 4, is 5" in errors and "Traceback" not in errors
+    process = start(changed, tmp_path)
+    assert process.wait() == 1
+    assert "run.batch_size: was 8, is 4" in process.errors and "run.epochs: was 4, is 5" in process.errors
+    assert "Traceback" not in process.errors
 
 
 def test_two_processes_under_torchrun_equal_one_with_the_same_global_batch(tmp_path):
@@ -128,10 +132,10 @@ def test_two_processes_under_torchrun_equal_one_with_the_same_global_batch(tmp_p
     two = elsewhere(one, tmp_path / "two").model_copy(
         update={"run": one.run.model_copy(update={"gpus_per_node": 2, "batch_size": one.run.batch_size // 2})}
     )
-    for job, file in ((one, tmp_path / "one.json"), (two, tmp_path / "two.json")):
-        process = start(job, file)
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors
+    finish(one, tmp_path)
+    process = start_two(two, tmp_path / "two.json")
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
     first, second = ([json.loads(line) for line in Path(job.metrics).read_text().splitlines()] for job in (one, two))
     assert len(first) == len(second) == 10
     for row, other in zip(first, second):
@@ -144,17 +148,17 @@ def test_two_processes_under_torchrun_equal_one_with_the_same_global_batch(tmp_p
 
 def test_two_processes_stopped_and_resumed_end_as_undisturbed_ones(tmp_path):
     job = a_job(tmp_path, gpus_per_node=2, batch_size=4, epochs=2)
-    process = start(job, tmp_path / "job.json")
+    process = start_two(job, tmp_path / "job.json")
     wait_for(lambda: step_now(job) >= 4, process)
     process.terminate()
     _, errors = process.communicate()
     assert process.returncode != 0
     assert list(Path(job.checkpoints).glob("step-*")), errors
-    process = start(job, tmp_path / "job.json")
+    process = start_two(job, tmp_path / "job.json")
     _, errors = process.communicate()
     assert process.returncode == 0 and "going on from step" in errors, errors
     whole = elsewhere(job, tmp_path / "whole")
-    process = start(whole, tmp_path / "whole.json")
+    process = start_two(whole, tmp_path / "whole.json")
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     one, two = ([json.loads(line)["loss"] for line in Path(j.metrics).read_text().splitlines()] for j in (job, whole))
