@@ -35,7 +35,7 @@ def _tokenizer(folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=24)
 
 
-def _parts(folder: Path, *, class_embedding: bool) -> dict:
+def _parts(folder: Path, *, class_embedding: bool, blocks: int = 2) -> dict:
     torch.manual_seed(0)
     tokenizer = _tokenizer(folder.parent / f"{folder.name}-tokenizer")
     text = CLIPTextConfig(
@@ -43,15 +43,17 @@ def _parts(folder: Path, *, class_embedding: bool) -> dict:
         max_position_embeddings=24, projection_dim=EMBEDDING, bos_token_id=0, eos_token_id=1,
     )  # fmt: skip
     unet = UNet2DConditionModel(
-        sample_size=16, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        sample_size=16, in_channels=4, out_channels=4, block_out_channels=(16, 32)[-blocks:], layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D")[-blocks:],
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D")[:blocks],
+        mid_block_type="UNetMidBlock2DCrossAttn" if blocks > 1 else None,
         cross_attention_dim=16, attention_head_dim=2, norm_num_groups=8,
         class_embed_type="projection" if class_embedding else None,
         projection_class_embeddings_input_dim=2 * EMBEDDING if class_embedding else None,
     )  # fmt: skip
     vae = AutoencoderKL(
-        block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4, sample_size=32,
+        block_out_channels=(8, 16)[-blocks:], down_block_types=("DownEncoderBlock2D",) * blocks,
+        up_block_types=("UpDecoderBlock2D",) * blocks, latent_channels=4, norm_num_groups=4, sample_size=32,
     )  # fmt: skip
     scheduler = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
@@ -66,9 +68,9 @@ def _parts(folder: Path, *, class_embedding: bool) -> dict:
     }
 
 
-def save_unclip(folder: Path) -> Path:
+def save_unclip(folder: Path, blocks: int = 2) -> Path:
     """Write a ``StableUnCLIPImg2ImgPipeline`` of 32 x 32 pixels and embeddings of 16 values."""
-    parts = _parts(folder, class_embedding=True)
+    parts = _parts(folder, class_embedding=True, blocks=blocks)
     vision = CLIPVisionConfig(
         hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8,
         projection_dim=EMBEDDING,
