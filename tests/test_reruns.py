@@ -60,19 +60,33 @@ def test_a_setting_re_runs_exactly_the_rules_that_read_it_and_what_follows(edite
     assert edited("config/config.yaml", old, new) == expected
 
 
+ORIENTED = {"orient_pca", "foreground_ratio"}
 WITHOUT_ENCODING = [
-    "pca: {foreground_share: 0.5}",
-    "pca: {threshold: 0.0}",
-    "pca: {polarity: flipped}",
-    "noise_level: {strategy: constant}",
-    "noise_level: {levels: [0, 50, 100]}",
+    ("pca: {foreground_share: 0.5}", ORIENTED),
+    ("pca: {threshold: 0.1}", ORIENTED),
+    ("pca: {polarity: flipped}", ORIENTED),
+    ("pca: {pictures: 4}", ORIENTED),
+    ("noise_level: {strategy: random}", set()),
+    ("noise_level: {strategy: constant, constant: 200}", set()),
+    ("noise_level: {levels: [0, 50, 100]}", set()),
 ]
 
 
-@pytest.mark.parametrize("line", WITHOUT_ENCODING)
-def test_threshold_polarity_strategy_and_levels_encode_nothing_again(edited, line):
-    planned = edited("config/config.yaml", "study: default", f"study: default\n{line}")
-    assert "conditions" in planned and not planned.keys() & (ENCODING | {"manifest", "guidance_score"})
+@pytest.mark.parametrize(("line", "expected"), WITHOUT_ENCODING, ids=[line for line, _ in WITHOUT_ENCODING])
+def test_threshold_polarity_strategy_and_levels_encode_nothing_again(edited, line, expected):
+    """To encode millions of images again for a new threshold would cost days."""
+    planned = edited("config/config.yaml", "study: default", f"study: default\n{line}").keys()
+    assert {"noise_level", "conditions"} <= planned and not planned & (ENCODING | {"manifest", "guidance_score"})
+    assert planned & ORIENTED == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("study: default", "study: default\npca: {sample: 500}"), ("small/clip\n", "small/clip\n    image_size: 48\n")],
+    ids=["another sample", "another image size"],
+)
+def test_another_sample_or_image_size_does_encode(edited, old, new):
+    assert edited("config/config.yaml", old, new).keys() >= {"sample_features", "token_scores", *ORIENTED}
 
 
 MODULES = [

@@ -41,7 +41,6 @@ class Workspace:
         self.environment = {
             **os.environ,
             "PYTHONPATH": str(root),
-            "PYTHONDONTWRITEBYTECODE": "1",
             "PATH": f"{SNAKEMAKE.parent}:{os.environ['PATH']}",
         }
 
