@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-_server = multiprocessing.get_context("forkserver")
+METHOD = "forkserver"
+_server = multiprocessing.get_context(METHOD)
 _server.set_forkserver_preload(["genview.generation.shard", "genview.training.loop"])
 
 

@@ -1,13 +1,12 @@
 """Zero-shot classification and retrieval: the same numbers as clip_benchmark's, from the workflow and by itself."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 from clip_benchmark.metrics import zeroshot_classification, zeroshot_retrieval
 from sklearn.metrics import balanced_accuracy_score
+from started import Started
 
 from genview.config.evaluation import LocalDataset
 from genview.errors import GenviewError
@@ -109,10 +108,6 @@ def exported(tmp_path_factory):
     return folder
 
 
-def command_line(*words):
-    return subprocess.run([sys.executable, "-m", *map(str, words)], capture_output=True, text=True, timeout=300)
-
-
 RETRIEVAL = ("--task", "zeroshot_retrieval", "--recall_k", "1", "5", "--no_amp", "--num_workers", "0", "--quiet")
 
 
@@ -125,8 +120,8 @@ def test_clip_benchmarks_own_command_line_loads_our_models_and_datasets(model, e
     ):
         output = tmp_path / f"{len(results)}.json"
         place = ("--dataset", "wds/scenes", "--dataset_root", exported / "captions", "--output", output)
-        done = command_line(module, "eval", *words, "--pretrained", "", *place, *RETRIEVAL)
-        assert done.returncode == 0, done.stderr[-2000:]
+        command = Started(module, "eval", *words, "--pretrained", "", *place, *RETRIEVAL, errors=tmp_path / "errors")
+        assert command.wait() == 0, command.errors[-2000:]
         results.append(json.loads(output.read_text())["metrics"])
     assert results[0] == results[1] and results[0]["image_retrieval_recall@5"] > 0.8
 
@@ -135,7 +130,7 @@ def test_clip_benchmarks_own_command_line_loads_our_models_and_datasets(model, e
 def test_clip_benchmarks_own_classification_agrees_with_the_workflow(model, exported, tmp_path, classified):
     words = ("--model", f"local-dir:{model}", "--pretrained", "", "--dataset", "wds/scenes", "--no_amp", "--quiet")
     place = ("--dataset_root", exported / "labels", "--output", tmp_path / "r.json", "--num_workers", "0")
-    done = command_line("clip_benchmark.cli", "eval", *words, *place)
-    assert done.returncode == 0, done.stderr[-2000:]
+    command = Started("clip_benchmark.cli", "eval", *words, *place, errors=tmp_path / "errors")
+    assert command.wait() == 0, command.errors[-2000:]
     metrics = json.loads((tmp_path / "r.json").read_text())["metrics"]
     assert metrics["acc1"] == pytest.approx(values(classified)["top1"])

@@ -1,16 +1,12 @@
 """If these fail, captions lose their scores, get those of others, or are paid for twice."""
 
 import csv
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from chat_models import language_model, teach
+from started import Started
 
 from genview import tables
 from genview.config.guidance import Guidance
@@ -235,18 +231,6 @@ def test_answers_under_other_settings_are_not_used(tmp_path):
     assert len(scorer.asked) == 3
 
 
-JOB = """
-import sys
-from genview.config.guidance import Guidance
-from genview.guidance import scoring
-from genview.guidance.language_model import Scorer
-model, manifest, output = sys.argv[1:]
-guidance = Guidance(backend="language_model", model=model, batch_size=4, procedure="generate", maximum_new_tokens=400,
-                    attempts=1)
-scoring.run(Scorer(guidance), manifest=manifest, group="0-of-1", output=output, stamp={"stage": "x"})
-"""
-
-
 @pytest.mark.slow
 def test_a_job_killed_at_any_moment_ends_with_the_same_scores(tmp_path):
     """Killed twice for real, in the middle; the table equals the undisturbed one byte for byte."""
@@ -265,18 +249,13 @@ def test_a_job_killed_at_any_moment_ends_with_the_same_scores(tmp_path):
     scoring.run(LanguageScorer(guidance), manifest=manifest, group="0-of-1", output=expected, stamp={"stage": "x"})
     output = tmp_path / "killed" / "0-of-1.parquet"
     journal = output.with_suffix(".answers.jsonl")
-    command = [sys.executable, "-c", JOB, str(folder), str(manifest), str(output)]
     before = 0
     for _ in range(2):
-        job = subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and job.poll() is None:
-            if journal.exists() and journal.stat().st_size > before + 300:
-                break
-            time.sleep(0.005)
-        job.send_signal(signal.SIGKILL)
-        job.wait()
-        assert job.returncode == -signal.SIGKILL and not output.exists(), "it must die before it is done"
+        words = (guidance.model_dump_json(), manifest, output)
+        job = Started("score_captions", *words, errors=tmp_path / "errors.txt")
+        job.wait_until(lambda: journal.exists() and journal.stat().st_size > before + 300)  # noqa: B023 - at once
+        job.kill()
+        assert not output.exists(), "it must die before it is done"
         assert journal.stat().st_size > before, "it must have got on since the last time"
         before = journal.stat().st_size
     scoring.run(LanguageScorer(guidance), manifest=manifest, group="0-of-1", output=output, stamp={"stage": "x"})

@@ -4,6 +4,7 @@ import os
 import tempfile
 
 import pytest
+import started
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -32,8 +33,7 @@ def in_two_processes(function, *arguments):
     """The function's result in each of two processes of a gloo group."""
     with mp.Manager() as manager, tempfile.TemporaryDirectory() as folder:
         results = manager.dict()
-        # Not forked: a fork of a process that has used autograd cannot use it.
-        mp.start_processes(_enter, (function, arguments, folder, results), nprocs=WORLD, start_method="spawn")
+        mp.start_processes(_enter, (function, arguments, folder, results), nprocs=WORLD, start_method=started.METHOD)
         return [results[rank] for rank in range(WORLD)]
 
 

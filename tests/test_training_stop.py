@@ -43,6 +43,14 @@ def start_two(job: Job, file: Path) -> subprocess.Popen:
     return subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
 
 
+def finish_two(job: Job, file: Path) -> str:
+    """The run in two processes, to its end; returns what they said."""
+    process = start_two(job, file)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return errors
+
+
 def elsewhere(job: Job, folder: Path) -> Job:
     """The same run with its own folders."""
     names = {"model": "model", "metrics": "metrics.jsonl", "checkpoints": "checkpoints", "logs": "logs"}
@@ -123,46 +131,47 @@ def test_changed_settings_are_refused_on_the_command_line_with_the_differences(u
     assert "Traceback" not in process.errors
 
 
-def test_two_processes_under_torchrun_equal_one_with_the_same_global_batch(tmp_path):
-    (tmp_path / "data").mkdir()
+@pytest.fixture(scope="module")
+def one_and_two(tmp_path_factory):
+    """The same run in one process, and in two with half the batch each."""
+    folder = tmp_path_factory.mktemp("two")
     loss = {"early": {"image_image": 1, "image_text": 1}}
     # SGD follows the gradient; AdamW would blow the rounding of small gradients up to whole steps.
     sgd = {"name": "sgd", "base_learning_rate": 1.0, "warmup_epochs": 0.5}
-    one = a_job(tmp_path, epochs=2, loss=loss, ema=None, views=("drawn", "other"), optimizer=sgd)
-    two = elsewhere(one, tmp_path / "two").model_copy(
-        update={"run": one.run.model_copy(update={"gpus_per_node": 2, "batch_size": one.run.batch_size // 2})}
-    )
-    finish(one, tmp_path)
-    process = start_two(two, tmp_path / "two.json")
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    first, second = ([json.loads(line) for line in Path(job.metrics).read_text().splitlines()] for job in (one, two))
+    one = a_job(folder, epochs=2, loss=loss, views=("drawn", "other"), optimizer=sgd)
+    half = one.run.model_copy(update={"gpus_per_node": 2, "batch_size": one.run.batch_size // 2})
+    two = elsewhere(one, folder / "two").model_copy(update={"run": half})
+    finish(one, folder)
+    finish_two(two, folder / "two.json")
+    return one, two
+
+
+def rows(job: Job) -> list[dict]:
+    return [json.loads(line) for line in Path(job.metrics).read_text().splitlines()]
+
+
+def test_two_processes_under_torchrun_equal_one_with_the_same_global_batch(one_and_two):
+    first, second = map(rows, one_and_two)
     assert len(first) == len(second) == 10
     for row, other in zip(first, second):
         assert row.keys() == other.keys()
         for name in row:
             assert row[name] == pytest.approx(other[name], rel=2e-4), (row["step"], name)
-    both = [torch.cat([t.flatten() for _, t in sorted(weights(job.model).items())]) for job in (one, two)]
+    both = [torch.cat([t.flatten() for _, t in sorted(weights(job.model).items())]) for job in one_and_two]
     assert (both[0] - both[1]).norm() < 1e-3 * both[0].norm()
 
 
-def test_two_processes_stopped_and_resumed_end_as_undisturbed_ones(tmp_path):
-    job = a_job(tmp_path, gpus_per_node=2, batch_size=4, epochs=2)
+def test_two_processes_stopped_and_resumed_end_as_undisturbed_ones(one_and_two, tmp_path):
+    job = elsewhere(one_and_two[1], tmp_path)
     process = start_two(job, tmp_path / "job.json")
     wait_for(lambda: step_now(job) >= 4, process)
     process.terminate()
     _, errors = process.communicate()
     assert process.returncode != 0
     assert list(Path(job.checkpoints).glob("step-*")), errors
-    process = start_two(job, tmp_path / "job.json")
-    _, errors = process.communicate()
-    assert process.returncode == 0 and "going on from step" in errors, errors
-    whole = elsewhere(job, tmp_path / "whole")
-    process = start_two(whole, tmp_path / "whole.json")
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    one, two = ([json.loads(line)["loss"] for line in Path(j.metrics).read_text().splitlines()] for j in (job, whole))
-    assert one == pytest.approx(two, rel=1e-5) and len(one) == 10
+    assert "going on from step" in finish_two(job, tmp_path / "job.json")
+    losses, expected = ([row["loss"] for row in rows(run)] for run in (job, one_and_two[1]))
+    assert losses == pytest.approx(expected, rel=1e-5) and len(losses) == 10
 
 
 def test_the_rule_s_process_hands_a_warning_on_to_the_run(tmp_path):
