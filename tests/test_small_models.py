@@ -24,6 +24,13 @@ from genview.models.recipe.collection import UNSEEN_SEED, collection, unit_range
 SMALL = Path(load.__file__).parent / "small"
 
 
+@pytest.fixture(autouse=True)
+def subnormal_numbers():
+    """The recipe has the whole process round them to zero; tests that follow want them back."""
+    yield
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="module")
 def unseen():
     return collection(300, UNSEEN_SEED + 1)
