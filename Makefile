@@ -24,7 +24,7 @@ lint: .venv/installed
 	$(BIN)/snakemake --lint
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 test-fast: .venv/installed
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not slurm"

@@ -66,7 +66,6 @@ WITHOUT_ENCODING = [
     ("pca: {threshold: 0.1}", ORIENTED),
     ("pca: {polarity: flipped}", ORIENTED),
     ("pca: {pictures: 4}", ORIENTED),
-    ("noise_level: {strategy: random}", set()),
     ("noise_level: {strategy: constant, constant: 200}", set()),
     ("noise_level: {levels: [0, 50, 100]}", set()),
 ]

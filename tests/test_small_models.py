@@ -175,9 +175,9 @@ def test_digest_of_a_directory_changes_with_any_file(tmp_path):
 @pytest.mark.slow
 def test_recipe_makes_a_family_that_loads_and_goes_on_where_it_was_stopped(tmp_path, capsys):
     short = ["--output", str(tmp_path), "--scenes", "200", "--device", "cpu"]
-    assert recipe(["judge", *short, "--steps", "200", "--minutes", "0.01"]) == 1
+    assert recipe(["judge", *short, "--steps", "40", "--minutes", "0.01"]) == 1
     assert "The same command continues" in capsys.readouterr().err
-    assert recipe(["judge", *short, "--steps", "200"]) == 0
+    assert recipe(["judge", *short, "--steps", "40"]) == 0
     assert recipe(["judge", *short, "--steps", "30"]) == 1
     assert "other settings" in capsys.readouterr().err
     assert recipe(["unet", *short]) == 1
@@ -194,7 +194,7 @@ def test_recipe_makes_a_family_that_loads_and_goes_on_where_it_was_stopped(tmp_p
 @pytest.mark.slow
 def test_training_that_was_stopped_ends_in_the_same_weights(tmp_path):
     def train(folder, *more):
-        return recipe(["judge", "--output", str(folder), "--scenes", "100", "--steps", "60", "--device", "cpu", *more])
+        return recipe(["judge", "--output", str(folder), "--scenes", "100", "--steps", "30", "--device", "cpu", *more])
 
     assert train(tmp_path / "whole") == 0
     while train(tmp_path / "parts", "--minutes", "0.01") == 1:
