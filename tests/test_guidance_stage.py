@@ -253,7 +253,7 @@ def test_a_job_killed_at_any_moment_ends_with_the_same_scores(tmp_path):
     for _ in range(2):
         words = (guidance.model_dump_json(), manifest, output)
         job = Started("score_captions", *words, errors=tmp_path / "errors.txt")
-        job.wait_until(lambda: journal.exists() and journal.stat().st_size > before + 300)  # noqa: B023 - at once
+        job.wait_until(lambda size=before + 300: journal.exists() and journal.stat().st_size > size)
         job.kill()
         assert not output.exists(), "it must die before it is done"
         assert journal.stat().st_size > before, "it must have got on since the last time"

@@ -15,6 +15,7 @@ from training_study import study, weights
 from genview.config.training import RunModel
 from genview.data import scenes
 from genview.errors import GenviewError
+from genview.training import __main__ as command_line
 from genview.training import assembly, cached, export, loop, model, schedule
 from genview.training.job import Job
 from genview.training.losses import multi_positive_loss
@@ -48,6 +49,19 @@ def finished(tmp_path_factory) -> tuple[Job, assembly.Parts]:
     trainer = loop.Trainer(job)
     trainer.train()
     return job, trainer
+
+
+def test_a_process_computes_on_one_core(tmp_path):
+    """More would fight for the job's cores with its other processes and with the loaders."""
+    job = study(tmp_path, count=8, epochs=1, quality=False, loss={})
+    (tmp_path / "job.json").write_text(job.model_dump_json())
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert command_line.main(["--job", str(tmp_path / "job.json")]) == 0
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def some_images():

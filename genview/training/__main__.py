@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from pydantic import ValidationError
 
 from genview import progress
@@ -31,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--job", required=True, help="JSON file: settings and paths of one run (genview.training.job)")
     options = parser.parse_args(arguments)
     progress.configure_logging()
+    # The job's cores are one for each process and one for each loader; Snakemake told each process to use them all.
+    torch.set_num_threads(1)
     try:
         job = Job.model_validate_json(Path(options.job).read_text(encoding="utf-8"))
         logger.info("run %s: %s", job.name, place(os.environ))
