@@ -3,12 +3,12 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# uv installs in a third of pip's time. It does not read pip's settings (a lab's mirror, say): where it fails, pip does it.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: study test test-fast lint lock small_models clean
 
+# uv installs in a third of pip's time. It does not read pip's settings (of a mirror, say): where it fails, pip does it.
 .venv/installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv || { echo "Python's venv module is needed: apt-get install python3-venv"; exit 1; }
 	$(PIP) "$$(grep '^uv==' requirements.lock)"
