@@ -17,7 +17,7 @@ from PIL import Image
 
 from genview import tables
 from genview.config.dataset import Dataset
-from genview.data import duplicates, ingest, manifest, scenes, tars
+from genview.data import duplicates, ingest, keys, manifest, scenes, tars
 from genview.data.reader import Reader, data_root
 from genview.errors import GenviewError
 
@@ -265,10 +265,14 @@ def test_a_shard_is_read_alone_and_shards_make_up_the_whole(study):
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3, 4])
-def test_groups_of_neighbouring_shards_make_up_the_whole(study, groups):
+def test_groups_of_neighbouring_shards_make_up_the_whole(study, groups, monkeypatch):
+    monkeypatch.setattr(keys, "MAXIMUM_GROUPS", groups)
     study.ingest(source="scenes", count=10, shards=4)
     path = study.out / "manifest.parquet"
-    parts = [manifest.read_group(path, f"{i}-of-{groups}") for i in range(groups)]
+    names = keys.group_names(4)
+    parts = [manifest.read_group(path, name) for name in names]
+    for name, part in zip(names, parts):
+        assert {keys.group_of(f"{shard}-of-4") for shard in part["shard"].to_pylist()} == {name}
     assert pa.concat_tables(parts).equals(manifest.read(path)) and all(len(part) for part in parts)
     shards = [shard for part in parts for shard in set(part["shard"].to_pylist())]
     assert sorted(shards) == [0, 1, 2, 3], "a shard is in two groups"

@@ -16,6 +16,9 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 MAXIMUM_PART_BYTES = 240
 """Longest part of a key between slashes, in UTF-8 bytes: with an extension it must still fit a file name (255)."""
 
+MAXIMUM_GROUPS = 100
+"""Jobs of a stage that works through neighbouring shards at once."""
+
 _SHARD = re.compile(r"(\d+)-of-(\d+)")
 
 
@@ -104,6 +107,25 @@ def shard_of(keys: Sequence[str] | pa.ChunkedArray, shards: int) -> np.ndarray:
 def shard_names(count: int) -> list[str]:
     """Names of shards, in order: ``0-of-2``, ``1-of-2``."""
     return [f"{index}-of-{count}" for index in range(count)]
+
+
+def group_names(shards: int) -> list[str]:
+    """Names of the groups of neighbouring shards, 100 at most, for stages that start longer than one shard takes.
+
+    Of up to 100 shards each is a group of its own, by the same name.
+    """
+    return shard_names(min(shards, MAXIMUM_GROUPS))
+
+
+def group_of(shard: str) -> str:
+    """Name of the group that a shard belongs to: ``"37-of-1000"`` is in ``"3-of-100"``.
+
+    Raises:
+        GenviewError: no name of a shard.
+    """
+    index, shards = parse_shard(shard)
+    groups = min(shards, MAXIMUM_GROUPS)
+    return f"{index * groups // shards}-of-{groups}"
 
 
 def parse_shard(name: str) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """The full pass: each image is encoded once; of its tokens one number each is kept, and the image embedding.
 
-512 bytes an image for 256 tokens, where the tokens themselves would be 655,360. Rows of one shard are held in memory
+512 bytes an image for 256 tokens, where the tokens themselves would be 655,360. Rows of one table are held in memory
 until its table is written.
 """
 
@@ -34,19 +34,19 @@ def run(
     dataset: Dataset,
     *,
     manifest: str | Path,
-    shard: str,
+    group: str,
     component: str | Path,
     scores: str | Path,
     workers: int,
     stamp: dict[str, str],
 ) -> None:
-    """Encode and project one shard.
+    """Encode and project a group of shards.
 
     Args:
         config: the encoder.
         dataset: where the images are.
         manifest: the study's manifest.
-        shard: name of the shard, such as ``0-of-2``.
+        group: name such as ``0-of-2`` (`data.manifest.read_group`).
         component: the component to project on, before orientation.
         scores: written: tables.SCORES.
         workers: processes that decode images.
@@ -56,7 +56,7 @@ def run(
         GenviewError: an image cannot be read any more, the component belongs to another encoder, or a score is not
             finite.
     """
-    rows = manifests.read(manifest, shard, ["key", "path", "offset", "length"])
+    rows = manifests.read_group(manifest, group, ["key", "path", "offset", "length"])
     direction = pca.load(component)
     if not len(rows):
         empty = {"key": [], "scores": [], "embedding": []}
@@ -70,7 +70,7 @@ def run(
     embeddings = np.empty((len(rows), encoder.embedding_dim), np.float32)
     done = 0
     reader = Reader(data_root(dataset, manifest))
-    with progress.bar(f"scores {shard}", total=len(rows)) as bar:
+    with progress.bar(f"scores {group}", total=len(rows)) as bar:
         for images in loader.batches(rows, reader, encoder, config.batch_size, workers):
             tokens, embedding = loader.encode_padded(encoder, images, config.batch_size)
             end = done + len(images)

@@ -31,7 +31,7 @@ def digest(embedding: np.ndarray) -> str:
 
 
 def kept(path: str | Path) -> dict[str, np.ndarray]:
-    """The embeddings of one shard of the foreground pass by key, float32 [E] each."""
+    """The embeddings in a table of the foreground pass by key, float32 [E] each."""
     table = tables.read(path, tables.SCORES, ["key", "embedding"])
     if not len(table):
         return {}
@@ -90,7 +90,7 @@ def of_shard(
     Args:
         loaded: the pipeline.
         rows: rows of the manifest.
-        scores: the same shard of the foreground pass; None: there is none.
+        scores: the table of the foreground pass that holds the shard; None: there is none.
         reader: reads the originals.
         batch_size: images that are encoded at once.
     """

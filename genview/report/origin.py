@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from genview import __version__, tables
-from genview.data.keys import shard_names
+from genview.data.keys import group_names, shard_names
 from genview.report import drawing, wording
 from genview.report.blocks import Block, Figure, Section, Source, Table
 from genview.report.results import Results
@@ -104,10 +104,11 @@ def _cost_figure(costs: list[tuple[str, tuple[int, float, float]]]) -> Figure:
 
 def _digests(results: Results) -> list[Block]:
     rows = []
-    first_shard = shard_names(results.configuration["dataset"]["shards"])[0]
+    shards = results.configuration["dataset"]["shards"]
+    first = {shard_names(shards)[0], group_names(shards)[0]}
     for file in sorted(results.folder.rglob("*.parquet")):
         path = file.relative_to(results.folder)
-        if path.stem == first_shard or "-of-" not in path.stem:
+        if path.stem in first or "-of-" not in path.stem:
             try:
                 stamp = (pq.read_schema(file).metadata or {}).get(tables.METADATA_KEY)
             except (pa.ArrowInvalid, OSError):

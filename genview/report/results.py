@@ -14,7 +14,7 @@ from PIL import Image
 from genview import provenance, tables
 from genview.config.dataset import Dataset
 from genview.data import images, reader
-from genview.data.keys import shard_names
+from genview.data.keys import group_names, shard_names
 
 Configuration = Mapping[str, Any]
 
@@ -76,13 +76,16 @@ class Results:
 
     def shards(self, folder: str) -> list[Path]:
         """The tables in a folder of a sharded stage, in order; those of another number of shards lie there unused."""
-        names = shard_names(self.configuration["dataset"]["shards"])
-        files = (self.folder / folder / f"{name}.parquet" for name in names)
-        return [file for file in files if file.is_file()]
+        return self._existing(folder, shard_names(self.configuration["dataset"]["shards"]))
 
     def score_shards(self) -> list[Path]:
         """Tables of the token scores."""
-        return self.shards(f"foreground/{self.encoder}/scores")
+        names = group_names(self.configuration["dataset"]["shards"])
+        return self._existing(f"foreground/{self.encoder}/scores", names)
+
+    def _existing(self, folder: str, names: Iterable[str]) -> list[Path]:
+        files = (self.folder / folder / f"{name}.parquet" for name in names)
+        return [file for file in files if file.is_file()]
 
     def evaluations(self) -> dict[tuple[str, str, str], dict[str, Any]]:
         """What was measured, by task, run and dataset, of what the configuration asks for.

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from genview import provenance
 from genview.config import load as configuration
-from genview.data.keys import shard_names
+from genview.data.keys import group_names, group_of, shard_names
 from genview.errors import GenviewError
 
 # Planning makes millions of objects that all live to its end: looking for garbage among them is a tenth of its time.
@@ -20,7 +20,7 @@ COSTS = f"{RESULTS}/costs"
 SHARDS = shard_names(STUDY.dataset.shards)
 
 # Stages that would take longer to start than to work through one of a thousand shards take neighbouring ones at once.
-GROUPS = shard_names(min(STUDY.dataset.shards, 100))
+GROUPS = group_names(STUDY.dataset.shards)
 
 
 include: "resources.smk"

@@ -66,7 +66,7 @@ def duplicates_settings(wildcards):
             ),
             encoder=STUDY.encoders[STUDY.foreground.encoder],
             pretraining=IMAGES,
-            shards=STUDY.dataset.shards,
+            groups=len(GROUPS),
         ),
     }
 

@@ -95,7 +95,7 @@ rule orient_pca:
 
 
 rule token_scores:
-    """Encode one shard: per image the projection of each token, and the image embedding."""
+    """Encode a group of shards: per image the projection of each token, and the image embedding."""
     input:
         code=code("genview.foreground.scores", script="token_scores"),
         settings=recorded("token_scores", encoder_settings),
@@ -103,11 +103,11 @@ rule token_scores:
         images=PACKED,
         component=rules.component.output.component,
     output:
-        scores=f"{FOREGROUND}/{{encoder}}/scores/{{shard}}.parquet",
+        scores=f"{FOREGROUND}/{{encoder}}/scores/{{group}}.parquet",
     log:
-        f"{LOGS}/foreground/{{encoder}}/scores/{{shard}}.log",
+        f"{LOGS}/foreground/{{encoder}}/scores/{{group}}.log",
     benchmark:
-        f"{COSTS}/foreground/{{encoder}}/scores/{{shard}}.tsv"
+        f"{COSTS}/foreground/{{encoder}}/scores/{{group}}.tsv"
     priority: SOON
     conda:
         "../../envs/gpu.yaml"
@@ -121,9 +121,9 @@ rule token_scores:
 
 
 rule all_token_scores:
-    """Says that all shards are encoded: one input instead of a thousand for each rule that reads them all."""
+    """Says that all shards are encoded: one input instead of a hundred for each rule that reads them all."""
     input:
-        expand(f"{FOREGROUND}/{{{{encoder}}}}/scores/{{shard}}.parquet", shard=SHARDS),
+        expand(f"{FOREGROUND}/{{{{encoder}}}}/scores/{{group}}.parquet", group=GROUPS),
     output:
         touch(f"{FOREGROUND}/{{encoder}}/scores.done"),
     localrule: True
@@ -163,7 +163,7 @@ else:
         input:
             code=code("genview.foreground.ratio", script="foreground_ratio"),
             settings=recorded("foreground_ratio", study=STUDY.study),
-            scores=expand(f"{MEASURING}/scores/{{shard}}.parquet", shard=SHARDS),
+            scores=expand(f"{MEASURING}/scores/{{group}}.parquet", group=GROUPS),
             pca=f"{MEASURING}/pca.safetensors",
         output:
             ratio=f"{MEASURING}/foreground_ratio.parquet",

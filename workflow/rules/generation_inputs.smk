@@ -7,7 +7,7 @@ def view_scores(wildcards):
     """The foreground pass, whose image embeddings generation uses; text alone needs none."""
     if STUDY.views[wildcards.view].mode == "txt":
         return []
-    return f"{RESULTS}/foreground/{STUDY.foreground.encoder}/scores/{wildcards.shard}.parquet"
+    return f"{RESULTS}/foreground/{STUDY.foreground.encoder}/scores/{group_of(wildcards.shard)}.parquet"
 
 
 @functools.cache

@@ -20,8 +20,8 @@ with stage.running(snakemake.log[0]):
         pretraining_dataset=Dataset.model_validate(settings["pretraining"]),
         manifest=snakemake.input.manifest,
         scores=[
-            Path(snakemake.input.scores).with_suffix("") / f"{shard}.parquet"
-            for shard in shard_names(settings["shards"])
+            Path(snakemake.input.scores).with_suffix("") / f"{group}.parquet"
+            for group in shard_names(settings["groups"])
         ],
         result=snakemake.output.result,
         keys=snakemake.output.exclusion,

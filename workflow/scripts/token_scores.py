@@ -1,4 +1,4 @@
-"""Rule ``token_scores``: token scores and embeddings of one shard."""
+"""Rule ``token_scores``: token scores and embeddings of a group of shards."""
 
 from genview import stage
 from genview.config.dataset import Dataset
@@ -11,7 +11,7 @@ with stage.running(snakemake.log[0]):
         Encoder.model_validate(settings["encoder"]),
         Dataset.model_validate(settings["dataset"]),
         manifest=snakemake.input.manifest,
-        shard=snakemake.wildcards.shard,
+        group=snakemake.wildcards.group,
         component=snakemake.input.component,
         scores=snakemake.output.scores,
         workers=snakemake.threads - 1,
