@@ -17,8 +17,8 @@ from genview.data import scenes
 from genview.foreground import noise, pca, ratio
 from genview.models import judge as judges
 from genview.models import load
-from genview.models.recipe import cards
-from genview.models.recipe.collection import TRAINING_SEED, UNSEEN_SEED, collection, unit_range
+from recipes.small_models import cards
+from recipes.small_models.collection import TRAINING_SEED, UNSEEN_SEED, collection, unit_range
 
 SHIPPED = Path(__file__).resolve().parent.parent / "genview" / "models" / "small"
 GRID = (8, 8)

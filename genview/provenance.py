@@ -16,6 +16,9 @@ from genview import atomic
 
 PACKAGE = Path(__file__).parent
 
+ROOTS = (PACKAGE.name, "recipes")
+"""Top-level packages whose code is read."""
+
 
 def digest(value: Any) -> str:
     """SHA-256, first 16 hexadecimal digits, of any value that JSON can hold (keys sorted)."""
@@ -59,7 +62,7 @@ def _imports(module: str) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return frozenset(name for name in found if name.split(".")[0] == PACKAGE.name and _module_file(name))
+    return frozenset(name for name in found if name.split(".")[0] in ROOTS and _module_file(name))
 
 
 @cache

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from genview.conditions.guidance_scale import random_scale
 from genview.guidance import scale
 from genview.guidance.answers import from_probabilities, parse
-from genview.guidance.scales import random_scale
 
 
 @pytest.mark.parametrize(

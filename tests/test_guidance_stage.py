@@ -9,10 +9,11 @@ from chat_models import language_model, teach
 from started import Started
 
 from genview import tables
+from genview.conditions import guidance_scale
 from genview.config.guidance import Guidance
 from genview.data import manifest as manifests
 from genview.errors import GenviewError
-from genview.guidance import lexical, rubric, scale_table, scoring
+from genview.guidance import lexical, rubric, scoring
 from genview.guidance.answers import Answer
 from genview.guidance.language_model import Scorer as LanguageScorer
 
@@ -62,7 +63,7 @@ def score_all(folder, scorer, shards=2):
 
 def scales_of(folder, guidance, scores=(), **options):
     output = folder / "guidance_scale.parquet"
-    scale_table.run(
+    guidance_scale.run(
         guidance,
         manifest=folder / "manifest.parquet",
         scores=scores,

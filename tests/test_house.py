@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "genview"
-STAGES = ["data", "foreground", "guidance", "conditions", "generation", "training", "evaluation", "report"]
+STAGES = ["data", "foreground", "guidance", "conditions", "generation", "audit", "training", "evaluation", "report"]
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 

@@ -46,12 +46,12 @@ def edited(finished):
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-ONE_SET = {"generate_views": 2, "view_quality": 1, "train": 1, **ONE_RUN, "report": 1}
+ONE_SET = {"generate_views": 2, "audit": 1, "train": 1, **ONE_RUN, "report": 1}
 SETTINGS = [
     ("  probe:\n    datasets", "  probe:\n    iterations: 77\n    datasets", {"probe": 6, "report": 1}),
     ("    mode: img\n    steps: 10", "    mode: img\n    steps: 9", ONE_SET),
     ("      switch_epoch: 12", "      switch_epoch: 11", {"train": 1, **ONE_RUN, "report": 1}),
-    ("views:\n  img:", "audit: {images: 50}\nviews:\n  img:", {"view_quality": 3, "report": 1}),
+    ("views:\n  img:", "audit: {images: 50}\nviews:\n  img:", {"audit": 3, "report": 1}),
 ]
 
 
@@ -92,7 +92,7 @@ MODULES = [
     ("genview/training/losses.py", {"train": 2, **EVALUATED, "report": 1}),
     ("genview/report/template.html", {"report": 1}),
     ("genview/evaluation/duplicates.py", {"find_duplicates": 3, "report": 1}),
-    ("genview/generation/audit.py", {"view_quality": 3, "report": 1}),
+    ("genview/audit/audit.py", {"audit": 3, "report": 1}),
     ("workflow/scripts/probe.py", {"probe": 6, "report": 1}),
 ]
 

@@ -190,8 +190,8 @@ def study(tmp_path_factory, cluster, submitted_trainings) -> Iterator[Submitted]
     study = Submitted(tmp_path_factory.mktemp("study"), cluster, STUDY)
     tiny = study.root / "genview/training/architectures/tiny.json"
     (study.root / "config/own.json").write_text(tiny.read_text())
-    rules = study.root / "workflow/rules/generation.smk"
-    audit = rules.read_text().index("rule view_quality")
+    rules = study.root / "workflow/rules/audit.smk"
+    audit = rules.read_text().index("rule audit")
     text = rules.read_text()
     rules.write_text(text[:audit] + text[audit:].replace("mem_mb=growing(4000)", "mem_mb=growing(700)"))
     study.start()
@@ -241,8 +241,8 @@ def test_a_job_whose_node_goes_down_is_run_again(study, cluster):
 
 
 def test_a_job_short_of_memory_fails_by_name_and_passes_with_more(study):
-    assert "Error in rule view_quality" in study.said
-    numbers = re.findall(r"logs/slurm/rule_view_quality/\w+/(\d+)\.log\)\.", study.said)
+    assert "Error in rule audit" in study.said
+    numbers = re.findall(r"logs/slurm/rule_audit/\w+/(\d+)\.log\)\.", study.said)
     memory = [study.cluster.memory_mb(number) for number in numbers]
     assert len(memory) > 1 and memory == [700 * (attempt + 1) for attempt in range(len(memory))]
 

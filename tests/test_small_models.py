@@ -18,8 +18,8 @@ from genview.errors import GenviewError
 from genview.foreground import pca
 from genview.models import judge as judges
 from genview.models import load
-from genview.models.recipe.__main__ import main as recipe
-from genview.models.recipe.collection import UNSEEN_SEED, collection, unit_range
+from recipes.small_models.__main__ import main as recipe
+from recipes.small_models.collection import UNSEEN_SEED, collection, unit_range
 
 SMALL = Path(load.__file__).parent / "small"
 

@@ -70,7 +70,7 @@ ARTIFACTS = """
 def test_every_kind_of_artifact_can_be_asked_for_by_path(tmp_path):
     work = Workspace(tmp_path)
     planned = work.planned(*(f"results/default/{name}" for name in ARTIFACTS.split()))
-    assert planned.keys() >= {"manifest", "train", "view_quality", "published_tables", "report"}
+    assert planned.keys() >= {"manifest", "train", "audit", "published_tables", "report"}
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ COPIED = (
     "config",
     "envs",
     "genview",
+    "recipes",
     "snakemake_logger_plugin_genview",
     "pyproject.toml",
     "requirements.lock",

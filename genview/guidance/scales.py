@@ -1,6 +1,5 @@
 """From rubric scores to guidance scales: the more a caption constrains the picture, the lower the scale."""
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,9 +25,3 @@ def scale(score: np.ndarray | Sequence[int] | int, *, scales: Sequence[float] = 
     if not valid.all():
         raise ValueError(f"a guidance score is 1, 2, 3 or 4, not {score[~valid].ravel()[0]!s}")
     return np.asarray(scales, np.float64)[score.astype(np.int64) - 1]
-
-
-def random_scale(key: str, *, seed: int, scales: Sequence[float] = SCALES) -> float:
-    """One of the scales, drawn from the study's seed and the image's key alone."""
-    digest = hashlib.sha256(f"guidance scale\0{seed}\0{key}".encode()).digest()
-    return float(scales[int.from_bytes(digest[:8], "big") % len(scales)])

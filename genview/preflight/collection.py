@@ -113,8 +113,8 @@ def given(study: Study) -> Iterator[Problem]:
     """Given tables of conditions that are not there."""
     for stage, key, path in (
         ("foreground", "foreground.given", study.foreground.given),
-        ("foreground", "noise_level.given", study.noise_level.given),
-        ("guidance", "guidance.given", study.guidance.given),
+        ("conditions", "noise_level.given", study.noise_level.given),
+        ("conditions", "guidance.given", study.guidance.given),
     ):
         if path and not Path(path).is_file():
             yield Problem(stage, f"{key}: no file {path}")

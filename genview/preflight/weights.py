@@ -25,7 +25,7 @@ ARCHITECTURES = Path(__file__).parent.parent / "training/architectures"
 
 def present(study: Study) -> Iterator[Problem]:
     """Encoders, pipelines, language models and vectors that could not be loaded."""
-    used = {"foreground": {study.foreground.encoder}, "generation": set(study.audit.encoders), "training": set()}
+    used = {"foreground": {study.foreground.encoder}, "audit": set(study.audit.encoders), "training": set()}
     if any(run.uses_quality for run in study.runs.values()):
         used["training"].add(study.quality_encoder)
     for stage, names in used.items():

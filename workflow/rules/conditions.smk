@@ -5,6 +5,77 @@ NEEDS_NOISE_LEVELS = any(
 NEEDS_GUIDANCE_SCALES = any(
     view.guidance_source() == "table" for view in STUDY.views.values()
 )
+SCALING = "strategy constant scales default_scale given".split()
+
+
+rule noise_level:
+    """Noise level of each image: adaptive to its foreground ratio, constant, random, or given."""
+    input:
+        code=code("genview.conditions.noise_level", script="noise_level"),
+        settings=recorded(
+            "noise_level",
+            noise_level=STUDY.noise_level,
+            dataset=IMAGES,
+            seed=STUDY.seed,
+            study=STUDY.study,
+        ),
+        manifest=MANIFEST,
+        ratio=(
+            f"{MEASURING}/foreground_ratio.parquet"
+            if STUDY.noise_level.strategy == "adaptive" and not STUDY.noise_level.given
+            else []
+        ),
+        given=STUDY.noise_level.given or [],
+    output:
+        noise_level=f"{RESULTS}/conditions/noise_level.parquet",
+    log:
+        f"{LOGS}/conditions/noise_level.log",
+    benchmark:
+        f"{COSTS}/conditions/noise_level.tsv"
+    priority: SOON
+    localrule: True
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(30),
+    script:
+        "../scripts/noise_level.py"
+
+
+rule guidance_scale:
+    """One guidance scale per image: from its score, constant, random or given."""
+    input:
+        code=code("genview.conditions.guidance_scale", script="guidance_scale"),
+        settings=recorded(
+            "guidance_scale",
+            guidance=STUDY.guidance.model_dump(mode="json", include=set(SCALING)),
+            dataset=STUDY.dataset if STUDY.guidance.given else None,
+            seed=STUDY.seed if STUDY.guidance.strategy == "random" else None,
+            study=STUDY.study,
+        ),
+        given=STUDY.guidance.given or [],
+        manifest=MANIFEST,
+        scores=expand(
+            f"{RESULTS}/conditions/guidance/{{group}}.parquet", group=GUIDANCE_GROUPS
+        ),
+    output:
+        scales=f"{RESULTS}/conditions/guidance_scale.parquet",
+    log:
+        f"{LOGS}/conditions/guidance_scale.log",
+    benchmark:
+        f"{COSTS}/conditions/guidance_scale.tsv"
+    priority: SOON
+    localrule: True
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(30),
+    script:
+        "../scripts/guidance_scale.py"
 
 
 rule conditions:

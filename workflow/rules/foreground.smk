@@ -131,13 +131,11 @@ rule all_token_scores:
 
 if STUDY.foreground.given:
 
-    rule given_foreground_ratio:
+    rule foreground_ratio:
         """Foreground ratios from a file in the published form."""
         input:
             code=code("genview.foreground.ratio", script="given_foreground_ratio"),
-            settings=recorded(
-                "given_foreground_ratio", dataset=IMAGES, study=STUDY.study
-            ),
+            settings=recorded("foreground_ratio", dataset=IMAGES, study=STUDY.study),
             given=STUDY.foreground.given,
         output:
             ratio=f"{MEASURING}/foreground_ratio.parquet",
@@ -181,39 +179,3 @@ else:
             runtime=growing(30),
         script:
             "../scripts/foreground_ratio.py"
-
-
-rule noise_level:
-    """Noise level of each image: adaptive to its foreground ratio, constant, random, or given."""
-    input:
-        code=code("genview.foreground.noise", script="noise_level"),
-        settings=recorded(
-            "noise_level",
-            noise_level=STUDY.noise_level,
-            dataset=IMAGES,
-            seed=STUDY.seed,
-            study=STUDY.study,
-        ),
-        manifest=MANIFEST,
-        ratio=(
-            f"{MEASURING}/foreground_ratio.parquet"
-            if STUDY.noise_level.strategy == "adaptive" and not STUDY.noise_level.given
-            else []
-        ),
-        given=STUDY.noise_level.given or [],
-    output:
-        noise_level=f"{RESULTS}/conditions/noise_level.parquet",
-    log:
-        f"{LOGS}/conditions/noise_level.log",
-    benchmark:
-        f"{COSTS}/conditions/noise_level.tsv"
-    priority: SOON
-    localrule: True
-    conda:
-        "../../envs/cpu.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
-    script:
-        "../scripts/noise_level.py"

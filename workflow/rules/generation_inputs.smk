@@ -31,12 +31,3 @@ def view_settings(wildcards):
     return settings(
         view=view, seed=STUDY.seed, study=STUDY.study, **by_chance, **weights
     )
-
-
-def audit_settings(wildcards):
-    """Settings of the audit: its block, and the encoders that it names or, without names, the foreground's."""
-    names = STUDY.audit.encoders or (STUDY.foreground.encoder,)
-    encoders = {name: STUDY.encoders[name].model_dump(mode="json") for name in names}
-    return settings(
-        audit=STUDY.audit, encoders=encoders, seed=STUDY.seed, study=STUDY.study
-    )

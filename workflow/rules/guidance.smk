@@ -20,7 +20,6 @@ SCORING = (
     else "backend procedure model revision trust_remote_code server api_key_variable "
     "batch_size precision attempts maximum_new_tokens explain"
 ).split()
-SCALING = "strategy constant scales default_scale given".split()
 
 
 rule guidance_score:
@@ -51,37 +50,3 @@ rule guidance_score:
         gpu=0 if GUIDANCE_IS_LIGHT else 1,
     script:
         "../scripts/guidance_score.py"
-
-
-rule guidance_scale:
-    """One guidance scale per image: from its score, constant, random or given."""
-    input:
-        code=code("genview.guidance.scale_table", script="guidance_scale"),
-        settings=recorded(
-            "guidance_scale",
-            guidance=STUDY.guidance.model_dump(mode="json", include=set(SCALING)),
-            dataset=STUDY.dataset if STUDY.guidance.given else None,
-            seed=STUDY.seed if STUDY.guidance.strategy == "random" else None,
-            study=STUDY.study,
-        ),
-        given=STUDY.guidance.given or [],
-        manifest=MANIFEST,
-        scores=expand(
-            f"{RESULTS}/conditions/guidance/{{group}}.parquet", group=GUIDANCE_GROUPS
-        ),
-    output:
-        scales=f"{RESULTS}/conditions/guidance_scale.parquet",
-    log:
-        f"{LOGS}/conditions/guidance_scale.log",
-    benchmark:
-        f"{COSTS}/conditions/guidance_scale.tsv"
-    priority: SOON
-    localrule: True
-    conda:
-        "../../envs/cpu.yaml"
-    threads: 1
-    resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
-    script:
-        "../scripts/guidance_scale.py"

@@ -12,7 +12,7 @@ rule small_models:
 rule small_model_part:
     """Train one part of the family; interrupted, it goes on from its checkpoint."""
     input:
-        code=code("genview.models.recipe.__main__"),
+        code=code("recipes.small_models.__main__"),
         needed=lambda wildcards: (
             [f"{FAMILY}/parts/clip.json", f"{FAMILY}/parts/autoencoder.json"]
             if wildcards.part == "unet"
@@ -32,14 +32,14 @@ rule small_model_part:
         mem_mb=growing(8000),
         runtime=240,
     shell:
-        "OMP_NUM_THREADS={threads} python -m genview.models.recipe {wildcards.part}"
+        "OMP_NUM_THREADS={threads} python -m recipes.small_models {wildcards.part}"
         f" --output {FAMILY} >> {{log}} 2>&1"
 
 
 rule small_model_directories:
     """Write the directories that open_clip, transformers and diffusers load."""
     input:
-        code=code("genview.models.recipe.__main__"),
+        code=code("recipes.small_models.__main__"),
         parts=expand(
             f"{FAMILY}/parts/{{part}}.safetensors",
             part=["judge", "clip", "autoencoder", "unet"],
@@ -54,13 +54,13 @@ rule small_model_directories:
         mem_mb=growing(8000),
         runtime=growing(30),
     shell:
-        f"python -m genview.models.recipe export --output {FAMILY} > {{log}} 2>&1"
+        f"python -m recipes.small_models export --output {FAMILY} > {{log}} 2>&1"
 
 
 rule small_model_figures:
     """Measure the family on unseen scenes, and write the figures into the model cards."""
     input:
-        code=code("genview.models.recipe.__main__", "genview.foreground.pca"),
+        code=code("recipes.small_models.__main__", "genview.foreground.pca"),
         script="benchmarks/small_models.py",
         family=rules.small_model_directories.output,
     output:

@@ -1,4 +1,4 @@
-"""Rule ``given_foreground_ratio``: foreground ratios from a file in the published form."""
+"""Rule ``foreground_ratio``: foreground ratios from a file in the published form."""
 
 from genview import stage
 from genview.config.dataset import Dataset

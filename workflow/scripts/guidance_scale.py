@@ -1,20 +1,20 @@
 """Rule ``guidance_scale``: one guidance scale per image."""
 
 from genview import stage
+from genview.conditions import guidance_scale
 from genview.config.dataset import Dataset
 from genview.config.guidance import Guidance
 from genview.data import reader
-from genview.guidance import scale_table
 
 with stage.running(snakemake.log[0]):
     settings = stage.settings(snakemake.input.settings)
     dataset = settings["dataset"] and Dataset.model_validate(settings["dataset"])
-    scale_table.run(
+    guidance_scale.run(
         Guidance.model_validate(settings["guidance"]),
         manifest=snakemake.input.manifest,
         scores=snakemake.input.scores,
         output=snakemake.output.scales,
         seed=settings["seed"],
         root=reader.data_root(dataset, snakemake.input.manifest) if dataset else None,
-        stamp=stage.stamp("guidance_scale", settings["study"], settings, "genview.guidance.scale_table"),
+        stamp=stage.stamp("guidance_scale", settings["study"], settings, "genview.conditions.guidance_scale"),
     )

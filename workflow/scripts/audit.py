@@ -1,11 +1,11 @@
-"""Rule ``view_quality``: the audit of a set of views."""
+"""Rule ``audit``: the audit of a set of views."""
 
 from genview import stage
+from genview.audit import audit
 from genview.config import load
 from genview.config.evaluation import Audit
 from genview.config.foreground import Encoder
 from genview.data.reader import data_root
-from genview.generation import audit
 
 with stage.running(snakemake.log[0]):
     settings = stage.settings(snakemake.input.settings)
@@ -21,5 +21,5 @@ with stage.running(snakemake.log[0]):
         result=snakemake.output.quality,
         figure=snakemake.output.picture,
         examples=snakemake.output.examples,
-        stamp=stage.stamp("view_quality", settings["study"], settings, "genview.generation.audit"),
+        stamp=stage.stamp("audit", settings["study"], settings, "genview.audit.audit"),
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from diffusers import AutoencoderKL
 
-from genview.models.recipe.collection import Collection, unit_range
-from genview.models.recipe.loop import Options, Schedule, train
+from recipes.small_models.collection import Collection, unit_range
+from recipes.small_models.loop import Options, Schedule, train
 
 LATENT_CHANNELS = 4
 

@@ -26,7 +26,7 @@ def read(output: Path, name: str, model: torch.nn.Module) -> torch.nn.Module:
     if not _report(output, name).is_file():
         raise GenviewError(
             f"{_report(output, name)}: {name} is not trained yet; run "
-            f"`python -m genview.models.recipe {name} --output {output}` first."
+            f"`python -m recipes.small_models {name} --output {output}` first."
         )
     model.load_state_dict(load_file(_weights(output, name)))
     return model.eval()

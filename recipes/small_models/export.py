@@ -24,8 +24,8 @@ from transformers import (
 
 from genview import atomic
 from genview.models import judge as judges
-from genview.models.recipe import clip, tokenizer
-from genview.models.recipe.unet import PURE_NOISE
+from recipes.small_models import clip, tokenizer
+from recipes.small_models.unet import PURE_NOISE
 
 _BLOCK_NAMES = {
     "ln_1": "layer_norm1",

@@ -7,8 +7,8 @@ from torch.nn import functional
 
 from genview.data import scenes
 from genview.models.judge import Judge
-from genview.models.recipe.collection import Collection, unit_range
-from genview.models.recipe.loop import Options, Schedule, train
+from recipes.small_models.collection import Collection, unit_range
+from recipes.small_models.loop import Options, Schedule, train
 
 HEADS = {
     "class": list(scenes.CLASSES),

@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 
 from genview import atomic, progress, tables
+from genview.audit import figures, measures
 from genview.config.evaluation import Audit
 from genview.config.foreground import Encoder
 from genview.data.reader import Reader
 from genview.errors import GenviewError
 from genview.foreground import encoder as encoders
 from genview.foreground.encoder import LoadedEncoder
-from genview.generation import audit_figures, measures, seeds
+from genview.generation import seeds
 from genview.models import judge as judges
 from genview.models import load as models
 
@@ -103,8 +104,8 @@ def run(
     else:
         logger.warning("view set %s: no image to audit", name)
     atomic.write_json(result, report)
-    audit_figures.measures(report["results"], name, figure)
-    audit_figures.examples(sorted(pairs[:EXAMPLES], key=lambda pair: pair.noise_level or 0), examples)
+    figures.measures(report["results"], name, figure)
+    figures.examples(sorted(pairs[:EXAMPLES], key=lambda pair: pair.noise_level or 0), examples)
 
 
 def _index(indexes: Sequence[str | Path], tars: Sequence[str | Path]) -> pa.Table:

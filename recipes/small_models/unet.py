@@ -10,10 +10,10 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.models.embeddings import get_timestep_embedding
 from torch.nn import functional
 
-from genview.models.recipe import clip
-from genview.models.recipe.collection import Collection, unit_range
-from genview.models.recipe.loop import Options, Schedule, train
-from genview.models.recipe.tokenizer import WordTokenizer
+from recipes.small_models import clip
+from recipes.small_models.collection import Collection, unit_range
+from recipes.small_models.loop import Options, Schedule, train
+from recipes.small_models.tokenizer import WordTokenizer
 
 NOISE = {"num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 # The last step must be pure noise: at 16 x 16 the mean colour is legible in the 0.5 % of signal that the usual schedule

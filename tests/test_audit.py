@@ -12,10 +12,11 @@ from generation import STAMP, write_originals
 from PIL import Image
 
 from genview import tables
+from genview.audit import audit, measures
 from genview.config.evaluation import Audit
 from genview.config.foreground import Encoder
 from genview.data import scenes, tars
-from genview.generation import audit, measures, seeds
+from genview.generation import seeds
 
 KEYS = [f"{index:02d}" for index in range(24)]
 LEVELS = (0, 200, 400)

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from genview.data import scenes
-from genview.models.recipe import tokenizer
-from genview.models.recipe.collection import CARDINALITIES, Collection
-from genview.models.recipe.loop import Options, Schedule, train
-from genview.models.recipe.tokenizer import CONTEXT_LENGTH, WordTokenizer
+from recipes.small_models import tokenizer
+from recipes.small_models.collection import CARDINALITIES, Collection
+from recipes.small_models.loop import Options, Schedule, train
+from recipes.small_models.tokenizer import CONTEXT_LENGTH, WordTokenizer
 
 EMBEDDING = 64
 MEAN, DEVIATION = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)

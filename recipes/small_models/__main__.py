@@ -1,4 +1,4 @@
-"""`python -m genview.models.recipe PART --output FOLDER`: train a part of the small family, or export the whole."""
+"""`python -m recipes.small_models PART --output FOLDER`: train a part of the small family, or export the whole."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 from genview import atomic
 from genview.errors import GenviewError
-from genview.models.recipe import autoencoder, cards, clip, export, judge, parts, unet
-from genview.models.recipe.collection import TRAINING_SEED, collection
-from genview.models.recipe.loop import Options
+from recipes.small_models import autoencoder, cards, clip, export, judge, parts, unet
+from recipes.small_models.collection import TRAINING_SEED, collection
+from recipes.small_models.loop import Options
 
 SCENES = 40_000
 ORDER = ("judge", "clip", "autoencoder", "unet", "export")
@@ -77,7 +77,7 @@ ACTIONS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; the exit status is 1, with one line of explanation, if a user can mend what went wrong."""
-    parser = argparse.ArgumentParser(prog="python -m genview.models.recipe", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m recipes.small_models", description=__doc__)
     parser.add_argument("part", choices=[*ORDER, "all"])
     parser.add_argument("--output", type=Path, required=True, help="folder of scenes, checkpoints and results")
     parser.add_argument("--steps", type=int, help="training steps of this part (default: those of the shipped weights)")

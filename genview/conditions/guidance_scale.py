@@ -1,5 +1,6 @@
-"""From the shards' scores to one guidance scale per image."""
+"""The guidance scale of each image: from its score, constant, random, or given."""
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,13 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genview import tables
-from genview.config.guidance import Guidance
+from genview.config.guidance import SCALES, Guidance
 from genview.data import manifest as manifests
 from genview.data import published
 from genview.errors import GenviewError
 from genview.guidance import scales
 
 _LOG = logging.getLogger(__name__)
+
+
+def random_scale(key: str, *, seed: int, scales: Sequence[float] = SCALES) -> float:
+    """One of the scales, drawn from the study's seed and the image's key alone."""
+    digest = hashlib.sha256(f"guidance scale\0{seed}\0{key}".encode()).digest()
+    return float(scales[int.from_bytes(digest[:8], "big") % len(scales)])
 
 
 def _scores(keys: pa.ChunkedArray, shards: Sequence[str | Path]) -> pa.ChunkedArray:
@@ -103,7 +110,7 @@ def run(
         values = np.full(len(keys), guidance.constant)
     elif guidance.strategy == "random":
         values = np.array(
-            [scales.random_scale(key, seed=seed, scales=guidance.scales) for key in keys.to_pylist()], np.float64
+            [random_scale(key, seed=seed, scales=guidance.scales) for key in keys.to_pylist()], np.float64
         )
     else:
         score = _scores(keys, scores)

@@ -56,7 +56,7 @@ def card(name: str, training: dict, figures: dict) -> str:
     lines = ["---", "license: apache-2.0", "---", "", f"# {title}", "", about, "", _LIMITS, "", "## Training", ""]
     lines += [
         "On scenes drawn by `genview.data.scenes` (32 x 32, seeds apart from those of any study and of the figures), "
-        "by `python -m genview.models.recipe`; fp32, AdamW, seeded, one CPU core unless said otherwise.",
+        "by `python -m recipes.small_models`; fp32, AdamW, seeded, one CPU core unless said otherwise.",
         "",
         "| part | parameters | steps | minutes | last loss |",
         "|---|---|---|---|---|",

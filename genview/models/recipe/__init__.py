@@ -1,1 +1,0 @@
-"""Training of the small family on drawn scenes; `python -m genview.models.recipe --help`."""

@@ -1,0 +1,1 @@
+"""Recipes that made what ships with the package; no study runs them."""
