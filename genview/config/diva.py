@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from genview.config.base import Block
+from genview.config.base import Block, Sha256
 
 
 class DivaCondition(Block):
-    """The visual condition in place of a prompt (DIVA, section 3; settings of the eight published models: `PRESETS`)."""
+    """The visual condition in place of a prompt (DIVA, section 3); `PRESETS` has the eight published models'."""
 
     tokens: Literal["all", "random_count", "random_share", "pooled"] = "all"
     """Local tokens beside the global one. ``all``: every patch token. ``random_count``: ``count`` of them, drawn with
@@ -66,3 +66,21 @@ PRESETS = {
 }
 """The condition of each published model. The paper gives shares of 15 and 30 % for OpenAI's models at 224 and 336
 pixels; the published code draws 76 tokens at both sizes, as here."""
+
+
+class DiffusionModel(Block):
+    """The frozen diffusion model that DIVA learns from."""
+
+    model: str = "small/text2image"
+    """Pipeline directory, hub id or shipped model; published: Stable Diffusion 2.1-base."""
+    revision: str | None = None
+    variant: str | None = None
+    """diffusers' weight variant, such as ``fp16``."""
+    sha256: Sha256 | None = None
+    """Expected SHA-256 of the UNet's weights file."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Of its weights; published: fp32 under bf16 autocast."""
+    image_size: int | None = Field(None, ge=8)
+    """Side of the images that its autoencoder sees, in pixels; null: the model's own (published: 512)."""
+    gradient_checkpointing: bool = True
+    """Compute the UNet's activations again in the backward pass: less memory, about a third more time."""

@@ -1,7 +1,7 @@
 """DIVA's visual condition: the global token and some local tokens, projected, on top of a constant text prior.
 
-Tokens are in the tower's output space and not L2-normalised. B images, N local tokens, D the tower's output width, C the
-width of the diffusion model's context, L positions of the text prior.
+Tokens are in the tower's output space and not L2-normalised. B images, N local tokens, D the tower's output width,
+C the width of the diffusion model's context, L positions of the text prior.
 """
 
 import torch
@@ -89,7 +89,9 @@ def compose_context(global_token: Tensor, local_tokens: Tensor, prior: Tensor, m
     if mode != "position":
         raise ValueError(f"mode {mode!r} is neither 'position' nor 'mean'")
     if tokens.shape[1] != len(prior):
-        raise ValueError(f"mode 'position' needs as many tokens as the prior has states: {tokens.shape[1]}, {len(prior)}")
+        raise ValueError(
+            f"mode 'position' needs as many tokens as the prior has states: {tokens.shape[1]}, {len(prior)}"
+        )
     return tokens + prior
 
 
@@ -127,6 +129,4 @@ class Recap(nn.Module):
     def forward(self, global_token: Tensor, local_tokens: Tensor, seeds: list[int]) -> Tensor:
         """Context [B, 1 + n, C] of global tokens [B, D] and local ones [B, N, D]; one seed an image for the choice."""
         chosen = select_tokens(local_tokens, self.condition, seeds)
-        return compose_context(
-            self.projection(global_token), self.projection(chosen), self.prior, self.condition.prior
-        )
+        return compose_context(self.projection(global_token), self.projection(chosen), self.prior, self.condition.prior)

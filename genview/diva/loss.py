@@ -24,7 +24,7 @@ def noise_prediction_loss(predicted: Tensor, noise: Tensor) -> Tensor:
 
 
 def target(scheduler: SchedulerMixin, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """What the diffusion model was trained to predict, by its scheduler's ``prediction_type``: the noise or the velocity.
+    """What the diffusion model was trained to predict, by its scheduler's ``prediction_type``: noise or velocity.
 
     The published code takes the noise, which is right for Stable Diffusion 2.1-base and wrong for 2.1, a v-model.
 

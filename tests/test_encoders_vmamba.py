@@ -1,0 +1,70 @@
+"""VMamba-Tiny: its size, and its scan against the recurrence that it stands for."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from genview.encoders.vmamba import VMamba, associative_scan, four_directions, loop_scan, merged
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 49, 196])
+def test_the_scan_equals_the_loop_and_so_do_its_gradients(dtype, tolerance, length):
+    generator = torch.Generator().manual_seed(length)
+    decay = torch.rand(2, 3, length, generator=generator, dtype=dtype, requires_grad=True)
+    update = torch.randn(2, 3, length, generator=generator, dtype=dtype, requires_grad=True)
+    cotangent = torch.randn(2, 3, length, generator=generator, dtype=dtype)
+    results = [(scan(decay, update)) for scan in (loop_scan, associative_scan)]
+    gradients = [torch.autograd.grad(states, (decay, update), cotangent) for states in results]
+    torch.testing.assert_close(*results, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance)
+
+
+def test_decays_of_nothing_and_of_everything_stay_finite():
+    decay = torch.tensor([0.0, 1e-30, 1.0, 0.0, 1.0]).requires_grad_()
+    update = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]).requires_grad_()
+    states = associative_scan(decay, update)
+    assert states.tolist() == [1, 2, 5, 4, 9]
+    states.sum().backward()
+    assert decay.grad.isfinite().all() and update.grad.isfinite().all()
+
+
+def test_four_directions_and_back():
+    maps = torch.arange(2 * 3 * 4 * 5, dtype=torch.float32).reshape(2, 3, 4, 5)
+    sequences = four_directions(maps)
+    assert sequences[0, 0, 0, :3].tolist() == [0, 1, 2] and sequences[0, 1, 0, :3].tolist() == [0, 5, 10]
+    assert sequences[0, 2, 0, 0] == 19 and sequences[0, 3, 0, 0] == 19
+    torch.testing.assert_close(merged(sequences, 4, 5), 4 * maps)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    torch.manual_seed(0)
+    return VMamba()
+
+
+def test_size_of_vmamba_tiny(tiny):
+    """29.5 million parameters and 4.84 GFLOPs, as published (multiplications; 9 a state for the scan)."""
+    assert sum(parameter.numel() for parameter in tiny.parameters()) / 1e6 == pytest.approx(29.5, abs=0.05)
+    with torch.device("meta"):
+        on_paper = VMamba()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        on_paper(torch.empty(1, 3, 224, 224, device="meta"))
+    stages = zip((96, 192, 384, 768), (2, 2, 8, 2), (56, 28, 14, 7))
+    scans = sum(9 * 4 * width * side**2 * depth for width, depth, side in stages)
+    assert (counter.get_total_flops() / 2 + scans) / 1e9 == pytest.approx(4.84, rel=0.01)
+
+
+@pytest.mark.slow
+def test_the_tower_is_the_same_with_either_scan_and_compiled(tiny):
+    small = VMamba((16, 32), (1, 1), drop_path_rate=0)
+    looped = VMamba((16, 32), (1, 1), drop_path_rate=0, scan="loop")
+    looped.load_state_dict(small.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    expected = small(images)
+    assert expected.shape == (2, 32)
+    torch.testing.assert_close(looped(images), expected, rtol=1e-4, atol=1e-5)
+    compiled = torch.compile(small, dynamic=False)
+    torch.testing.assert_close(compiled(images), expected, rtol=1e-4, atol=1e-5)
+    compiled(images).sum().backward()
+    assert all(parameter.grad is not None for parameter in small.parameters())
