@@ -1,7 +1,7 @@
 """MMVP-VLM: pairs of images that differ in one visual pattern, and two statements that tell them apart.
 
-A pair counts only if both statements choose the right one of its two images (Tong et al., arXiv 2401.06209). Nine patterns
-of 15 pairs; one pair is .74 points of the whole, and independent guessing gives 25 %.
+A pair counts only if both statements choose the right one of its two images (Tong et al., arXiv 2401.06209). Nine
+patterns of 15 pairs; one pair is .74 points of the whole, and independent guessing gives 25 %.
 """
 
 from typing import TypeVar
