@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from genview.encoders.vmamba import VMamba, associative_scan, four_directions, loop_scan, merged
+from genview.encoders.vmamba import Block, VMamba, associative_scan, four_directions, loop_scan, merged
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
@@ -54,15 +54,20 @@ def test_size_of_vmamba_tiny(tiny):
 
 
 @pytest.mark.slow
-def test_the_tower_is_the_same_with_either_scan_and_compiled(tiny):
-    small = VMamba((16, 32), (1, 1), drop_path_rate=0)
-    looped = VMamba((16, 32), (1, 1), drop_path_rate=0, scan="loop")
-    looped.load_state_dict(small.state_dict())
-    images = torch.randn(2, 3, 32, 32)
-    expected = small(images)
-    assert expected.shape == (2, 32)
-    torch.testing.assert_close(looped(images), expected, rtol=1e-4, atol=1e-5)
-    compiled = torch.compile(small, dynamic=False)
-    torch.testing.assert_close(compiled(images), expected, rtol=1e-4, atol=1e-5)
-    compiled(images).sum().backward()
-    assert all(parameter.grad is not None for parameter in small.parameters())
+def test_a_block_is_the_same_with_either_scan_and_compiled():
+    block, looped = Block(8, 0, "associative"), Block(8, 0, "loop")
+    looped.load_state_dict(block.state_dict())
+    maps = torch.randn(2, 8, 3, 3)
+    expected = block(maps)
+    torch.testing.assert_close(looped(maps), expected, rtol=1e-4, atol=1e-5)
+    compiled = torch.compile(block, backend="aot_eager", dynamic=False)  # traced whole; code for a CPU takes a minute
+    torch.testing.assert_close(compiled(maps), expected, rtol=1e-4, atol=1e-5)
+    compiled(maps).sum().backward()
+    assert all(parameter.grad is not None for parameter in block.parameters())
+
+
+def test_a_tower_gives_features_at_any_size():
+    tower = VMamba((16, 32), (1, 1))
+    tower(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert all(parameter.grad is not None for parameter in tower.parameters())
+    assert tower.eval()(torch.randn(2, 3, 96, 64)).shape == (2, 32)
