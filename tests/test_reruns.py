@@ -89,7 +89,7 @@ def test_another_sample_or_image_size_does_encode(edited, old, new):
 
 
 MODULES = [
-    ("genview/training/losses.py", {"train": 2, **EVALUATED, "report": 1}),
+    ("genview/training/losses/contrastive.py", {"train": 2, **EVALUATED, "report": 1}),
     ("genview/report/template.html", {"report": 1}),
     ("genview/evaluation/duplicates.py", {"find_duplicates": 3, "report": 1}),
     ("genview/audit/audit.py", {"audit": 3, "report": 1}),
@@ -143,9 +143,9 @@ def test_looking_at_another_setting_and_going_back_re_runs_nothing(finished):
 
 
 def test_looking_at_another_branch_and_going_back_re_runs_nothing(finished):
-    file = finished.root / "genview/training/losses.py"
+    file = finished.root / "genview/training/losses/contrastive.py"
     code = file.read_bytes()
-    finished.append("genview/training/losses.py", "# of another branch\n")
+    finished.append("genview/training/losses/contrastive.py", "# of another branch\n")
     assert finished.planned()["train"] == 2
     file.write_bytes(code)  # as git does, with a new time
     assert finished.planned() == {}

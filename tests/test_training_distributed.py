@@ -1,13 +1,8 @@
 """Wrong gradients across processes would make eight GPUs learn something else than one, and nobody would notice."""
 
-import os
-import tempfile
-
 import pytest
-import started
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import WORLD, in_two_processes
 from torch import nn
 
 from genview.training.batchnorm import GatheredBatchNorm, synchronised
@@ -15,26 +10,7 @@ from genview.training.distributed import average_gradients, gather_rows
 from genview.training.losses import image_text_loss, multi_positive_loss
 from genview.training.quality import softmax_weights
 
-WORLD, VIEWS, SAMPLES, WIDTH = 2, 3, 4, 6
-
-
-def _enter(rank, function, arguments, folder, results):
-    torch.set_num_threads(1)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
-    try:
-        results[rank] = function(rank, *arguments)
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
-
-
-def in_two_processes(function, *arguments):
-    """The function's result in each of two processes of a gloo group."""
-    with mp.Manager() as manager, tempfile.TemporaryDirectory() as folder:
-        results = manager.dict()
-        mp.start_processes(_enter, (function, arguments, folder, results), nprocs=WORLD, start_method=started.METHOD)
-        return [results[rank] for rank in range(WORLD)]
+VIEWS, SAMPLES, WIDTH = 3, 4, 6
 
 
 def numbers(*shape, seed):

@@ -31,12 +31,13 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat(differentiable.all_gather(rows.contiguous()))
 
 
-def gather_labels(labels: Tensor) -> Tensor:
-    """All processes' integer labels, in the order of ranks (no gradient)."""
+@torch.no_grad()
+def gather_detached(rows: Tensor) -> Tensor:
+    """All processes' rows (labels, keys), in the order of ranks, without gradient."""
     if world_size() == 1:
-        return labels
-    parts = [torch.empty_like(labels) for _ in range(world_size())]
-    dist.all_gather(parts, labels.contiguous())
+        return rows.detach()
+    parts = [torch.empty_like(rows) for _ in range(world_size())]
+    dist.all_gather(parts, rows.contiguous())
     return torch.cat(parts)
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genview.training.distributed import gather_labels, gather_rows, rank
+from genview.training.distributed import gather_detached, gather_rows, rank
 
 
 def _cross_entropy(logits: Tensor, positive: Tensor, weights: Tensor | None) -> Tensor:
@@ -59,7 +59,7 @@ def multi_positive_loss(
     """
     _check_weights(weights, len(features), len(features))
     features, labels = F.normalize(features, dim=-1), labels.reshape(-1)
-    all_features, all_labels = gather_rows(features), gather_labels(labels)
+    all_features, all_labels = gather_rows(features), gather_detached(labels)
     itself = torch.zeros(len(features), len(all_features), dtype=torch.bool, device=features.device)
     itself.diagonal(rank() * len(features)).fill_(True)
     logits = features @ all_features.T / temperature
@@ -92,7 +92,7 @@ def image_text_loss(
     image, text = F.normalize(image, dim=-1), F.normalize(text, dim=-1)
     image_labels, text_labels = image_labels.reshape(-1), text_labels.reshape(-1)
     all_image, all_text = gather_rows(image), gather_rows(text)
-    all_image_labels, all_text_labels = gather_labels(image_labels), gather_labels(text_labels)
+    all_image_labels, all_text_labels = gather_detached(image_labels), gather_detached(text_labels)
     image_to_text = _cross_entropy(
         logit_scale * image @ all_text.T,
         image_labels[:, None] == all_text_labels[None, :],
