@@ -24,7 +24,8 @@ from genview.config.foreground import Encoder
 from genview.config.training import Run
 from genview.data import scenes
 from genview.foreground import encoder as encoders
-from genview.training import losses, model, optimizers, quality
+from genview.training import losses, model, quality
+from genview.training.loop import optimizers
 from genview.training.methods.genviewpp import GenViewPlusPlus
 from genview.training.methods.method import sample_labels
 from genview.training.samples import Batch

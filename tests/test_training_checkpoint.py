@@ -9,8 +9,8 @@ from torch import nn
 
 from genview.config.training import Checkpoints, Optimizer
 from genview.errors import GenviewError
-from genview.training import checkpoint, optimizers
-from genview.training.checkpoint import Checkpoint
+from genview.training.loop import checkpoint, optimizers
+from genview.training.loop.checkpoint import Checkpoint
 
 IDENTITY = {"run": {"epochs": 4, "checkpoints": {"keep_epochs": []}, "loss": {"temperature": 0.1}}, "code": "abc"}
 

@@ -5,8 +5,8 @@ import torch
 from processes import WORLD, in_two_processes
 from torch import nn
 
-from genview.training.batchnorm import GatheredBatchNorm, synchronised
-from genview.training.distributed import average_gradients, gather_rows
+from genview.training.loop.batchnorm import GatheredBatchNorm, synchronised
+from genview.training.loop.distributed import average_gradients, gather_rows
 from genview.training.losses import image_text_loss, multi_positive_loss
 from genview.training.quality import softmax_weights
 

@@ -16,8 +16,10 @@ from genview.config.training import RunModel
 from genview.data import scenes
 from genview.errors import GenviewError
 from genview.training import __main__ as command_line
-from genview.training import assembly, cached, export, loop, model, schedule
+from genview.training import assembly, export, model, schedule
 from genview.training.job import Job
+from genview.training.loop import cached
+from genview.training.loop.trainer import Trainer, train
 from genview.training.losses import multi_positive_loss
 from genview.training.methods.method import sample_labels
 from genview.training.samples import Order, loader
@@ -46,7 +48,7 @@ def finished(tmp_path_factory) -> tuple[Job, assembly.Parts]:
     folder = tmp_path_factory.mktemp("finished")
     loss = {"early": {"image_image": 1, "image_text": 1}, "later": FOUR, "switch_epoch": 1}
     job = study(folder, count=24, loss=loss)
-    trainer = loop.Trainer(job)
+    trainer = Trainer(job)
     trainer.train()
     return job, trainer
 
@@ -142,7 +144,7 @@ def test_throughput_is_a_log_and_no_artifact(finished):
 def test_a_finished_run_is_not_trained_again(finished, tmp_path):
     job, _ = finished
     again = job.model_copy(update={"model": str(tmp_path / "model"), "metrics": str(tmp_path / "metrics.jsonl")})
-    loop.train(again)
+    train(again)
     assert Path(again.metrics).read_bytes() == Path(job.metrics).read_bytes()
     for name, tensor in weights(job.model).items():
         assert torch.equal(tensor, weights(again.model)[name])
@@ -227,7 +229,7 @@ def test_the_later_coefficients_hold_from_the_switch_epoch_on(finished):
 
 def test_an_image_only_model_loads_and_says_that_its_text_tower_is_a_placeholder(tmp_path):
     job = study(tmp_path, count=16, quality=False, epochs=1, loss={"early": IMAGES})
-    trainer = loop.Trainer(job)
+    trainer = Trainer(job)
     trainer.train()
     loaded, _, _ = open_clip.create_model_and_transforms(f"local-dir:{job.model}")
     images = some_images()
@@ -246,7 +248,7 @@ def test_simclr_is_the_same_seam_and_equals_lightly_s_loss(tmp_path):
         first, second = (parts.method.head(view) for view in features)
     assert float(terms["loss"].detach()) == pytest.approx(float(NTXentLoss(temperature=0.2)(first, second)), rel=1e-4)
     weighted = study(tmp_path, count=24, method="simclr", epochs=1, loss={"gamma_image_image": 1.0})
-    loop.train(weighted)
+    train(weighted)
     assert len(lines(weighted)) == 3
 
 
@@ -315,14 +317,14 @@ def test_cached_chunks_are_refused_where_batch_statistics_would_be_a_chunk_s(tmp
 
 def test_a_run_with_cached_chunks_equals_one_without(tmp_path):
     plain, chunked = group_norm(tmp_path / "a", epochs=1), group_norm(tmp_path / "b", epochs=1, cached_chunk=3)
-    loop.train(plain), loop.train(chunked)
+    train(plain), train(chunked)
     for one, other in zip(lines(plain), lines(chunked)):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
 
 
 def test_accumulation_averages_parts_that_are_contrasted_each_within_itself(tmp_path):
     job = study(tmp_path, count=16, quality=False, epochs=1, batch_size=4, accumulate=2, optimizer={"warmup_epochs": 0})
-    trainer = loop.Trainer(job)
+    trainer = Trainer(job)
     reference = assembly.assemble(job, torch.device("cpu"))
     parts = list(loader(reference.samples, trainer.order, rank=0, first_step=0, last_step=1, workers=0, pin=False))
     assert len(parts) == 2 and trainer.order.steps_per_epoch == 2
@@ -338,7 +340,7 @@ def test_accumulation_averages_parts_that_are_contrasted_each_within_itself(tmp_
 
 def test_a_moving_average_is_what_is_exported(tmp_path):
     job = study(tmp_path, count=16, quality=False, epochs=1, ema=0.5, optimizer={"warmup_epochs": 0})
-    trainer = loop.Trainer(job)
+    trainer = Trainer(job)
     trainer.train()
     exported, last = weights(job.model), trainer.method.model.state_dict()
     name = next(n for n in exported if n.startswith("visual.trunk") and n.endswith("weight"))
@@ -370,9 +372,9 @@ def test_options_run_and_change_what_they_are_for(tmp_path, changes):
         **({"loss": {"early": FOUR}} if needs_quality else {}),
     )
     other = study(tmp_path / "b", count=16, epochs=1, quality=needs_quality, **changes)
-    loop.train(plain)
+    train(plain)
     AcceleratorState._reset_state(True)
-    loop.train(other)
+    train(other)
     one, two = lines(plain), lines(other)
     assert len(one) == len(two) == 2 and all(np.isfinite(row["loss"]) for row in two)
     first, second = weights(plain.model), weights(other.model)
@@ -386,7 +388,7 @@ def test_freezing_the_patch_embedding_leaves_it_as_it_was(tmp_path):
     path.write_text(json.dumps(configuration))
     built = {"architecture": str(path), "projector": [16, 16], "freeze_patch_embedding": True}
     job = study(tmp_path, count=8, quality=False, epochs=1, batch_size=4, model=built, optimizer={"warmup_epochs": 0})
-    trainer = loop.Trainer(job)
+    trainer = Trainer(job)
     before = {n: p.detach().clone() for n, p in trainer.method.named_parameters()}
     trainer.train()
     for name, parameter in trainer.method.named_parameters():
@@ -397,7 +399,7 @@ def test_freezing_the_patch_embedding_leaves_it_as_it_was(tmp_path):
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     job = study(tmp_path, count=40, quality=False, checkpoints={"every_steps": 1, "keep": 20})
-    trainer = loop.Trainer(job)
+    trainer = Trainer(job)
     count = 0
 
     def poisoned(*arguments, **named):
@@ -414,14 +416,14 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     saved = sorted(path.name for path in Path(job.checkpoints).glob("step-*"))
     assert saved == ["step-00000001", "step-00000002", "step-00000003"]
     monkeypatch.undo()
-    loop.train(job)
+    train(job)
     assert [row["step"] for row in lines(job)] == list(range(1, 11))
 
 
 def test_another_number_of_processes_is_refused_with_the_reason(tmp_path):
     job = study(tmp_path, count=40, quality=False, gpus_per_node=2)
     with pytest.raises(GenviewError, match=r"2 processes.*1 were started"):
-        loop.Trainer(job)
+        Trainer(job)
 
 
 @pytest.mark.parametrize("architecture", ["small", "base", "base_p32", "large", "tiny"])

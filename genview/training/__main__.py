@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from genview import progress
 from genview.errors import GenviewError
-from genview.training import loop, stopping
 from genview.training.job import Job
+from genview.training.loop import stopping, trainer
 
 logger = logging.getLogger("genview")
 
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         job = Job.model_validate_json(Path(options.job).read_text(encoding="utf-8"))
         logger.info("run %s: %s", job.name, place(os.environ))
-        loop.train(job)
+        trainer.train(job)
     except stopping.Stopped as stopped:
         logger.warning("%s", stopped)
         return stopping.EXIT_STATUS

@@ -13,9 +13,10 @@ from genview.data import reader as readers
 from genview.errors import GenviewError
 from genview.foreground import encoder as encoders
 from genview.foreground import pca
-from genview.training import batchnorm, chance, model
+from genview.training import chance, model
 from genview.training.augment import Augment
 from genview.training.job import Job
+from genview.training.loop import batchnorm
 from genview.training.methods.genviewpp import GenViewPlusPlus
 from genview.training.methods.method import Method
 from genview.training.methods.simclr import SimCLR

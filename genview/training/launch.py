@@ -14,7 +14,7 @@ from genview.training.job import Job
 logger = logging.getLogger("genview")
 
 STOPPED = 75
-"""Exit status of a run that saved a checkpoint at a warning (``genview.training.stopping``)."""
+"""Exit status of a run that saved a checkpoint at a warning (``genview.training.loop.stopping``)."""
 
 LAST_LINES = 30
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genview.training.distributed import gather_rows, rank, world_size
+from genview.training.loop.distributed import gather_rows, rank, world_size
 
 _TINY = 1e-7
 """Guard of the published maps: a constant projection has no foreground (zeros) and an even background."""

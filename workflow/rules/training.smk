@@ -30,7 +30,7 @@ rule quality_features:
 rule train:
     """Train one run, from where it was stopped if it was, and save the model."""
     input:
-        code=code("genview.training.loop", script="train"),
+        code=code("genview.training.loop.trainer", script="train"),
         settings=recorded("train", run_settings),
         launcher="workflow/scripts/launch_training.sh",
         manifest=MANIFEST,

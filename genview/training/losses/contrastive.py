@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genview.training.distributed import gather_detached, gather_rows, rank
+from genview.training.loop.distributed import gather_detached, gather_rows, rank
 
 
 def _cross_entropy(logits: Tensor, positive: Tensor, weights: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genview.training.distributed import world_size
+from genview.training.loop.distributed import world_size
 from genview.training.losses.precision import HALF, full_precision, mean_over_samples
 
 

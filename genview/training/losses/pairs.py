@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genview.training.distributed import gather_detached, rank
+from genview.training.loop.distributed import gather_detached, rank
 from genview.training.losses.precision import full_precision, mean_over_samples
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from genview.training.distributed import gather_rows, world_size
+from genview.training.loop.distributed import gather_rows, world_size
 
 
 class GatheredBatchNorm(nn.Module):

@@ -18,22 +18,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from genview import atomic, progress, provenance
 from genview.errors import GenviewError
-from genview.training import (
-    assembly,
-    batchnorm,
-    cached,
-    chance,
-    checkpoint,
-    composition,
-    export,
-    job,
-    optimizers,
-    schedule,
-)
-from genview.training.distributed import average_gradients, mean_over_processes
-from genview.training.metrics import Metrics, Throughput
+from genview.training import assembly, chance, composition, export, job, schedule
+from genview.training.loop import batchnorm, cached, checkpoint, optimizers
+from genview.training.loop.distributed import average_gradients, mean_over_processes
+from genview.training.loop.metrics import Metrics, Throughput
+from genview.training.loop.stopping import Stopped, Watch
 from genview.training.samples import Batch, Order, loader
-from genview.training.stopping import Stopped, Watch
 
 logger = logging.getLogger("genview")
 
@@ -58,7 +48,7 @@ class Trainer:
                 f"run {what.name} is for {run.world_size} processes (gpus_per_node x nodes), but {world_size} were "
                 "started; the batch, its negatives and its quality weights would be others, so it is not run"
             )
-        self.identity = job.identity(what, provenance.code_digest("genview.training.loop"))
+        self.identity = job.identity(what, provenance.code_digest("genview.training.loop.trainer"))
         self.parts = assembly.assemble(what, self.device)
         self.order = Order(
             len(self.parts.samples), run.batch_size, run.accumulate, world_size, chance.bits(self.parts.seed, "order")

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from genview.errors import GenviewError
-from genview.training.distributed import world_size
+from genview.training.loop.distributed import world_size
 
 EXIT_STATUS = 75
 """EX_TEMPFAIL: a checkpoint was saved and the same command goes on from it."""
