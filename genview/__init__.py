@@ -4,4 +4,7 @@ The package follows the study, stage by stage: ``data``, ``foreground``, ``guida
 ``generation``, ``training``, ``evaluation``, ``report``. A stage imports only the stages before it.
 """
 
-__version__ = "0.1.0"
+from pathlib import Path
+
+# In a file of its own: modules are part of what artifacts are made from, and a release must not re-run them.
+__version__ = Path(__file__).with_name("VERSION").read_text(encoding="utf-8").strip()
