@@ -1,10 +1,13 @@
 """MMVP-VLM: which pairs count as right, and what a model that knows nothing scores."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
-from genview.evaluation import mmvp
+from genview.errors import GenviewError
+from genview.evaluation import mmvp, mmvp_pairs, mmvp_stand_in
 
 
 def outcomes(similarities: np.ndarray) -> list[bool]:
@@ -42,3 +45,62 @@ def test_patterns_are_fifteen_pairs_in_a_row():
     assert scores.tolist() == [0, 20, 0, 0, 0, 0, 0, 0, 0] and mean == pytest.approx(20 / 9)
     with pytest.raises(ValueError, match="135"):
         mmvp.pattern_scores(correct[:134])
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mmvp") / "stand_in"
+    mmvp_stand_in.write(folder)
+    return folder
+
+
+def test_the_stand_in_has_pairs_that_differ(stand_in):
+    pairs = mmvp_pairs.read(stand_in)
+    assert len(pairs) == 135 and [pair.pattern for pair in pairs[::15]] == list(mmvp.PATTERNS)
+    for pair in pairs:
+        first, second = (np.asarray(image, int) for image in pair.open())
+        assert pair.statements[0] != pair.statements[1]
+        changed = (np.abs(first - second).max(axis=2) > 16).mean()
+        assert 0.005 < changed < 0.6, pair
+    again, _ = mmvp_stand_in.picture(3, 4, 1)
+    assert np.array_equal(np.asarray(again), np.asarray(pairs[3 * 15 + 4].open()[1]))
+
+
+def test_a_data_set_that_is_not_whole_is_named(stand_in, tmp_path):
+    with pytest.raises(GenviewError, match=r"Questions\.csv: no such file"):
+        mmvp_pairs.read(tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(stand_in, copy)
+    (copy / "MLLM_VLM Images" / "State" / "75.png").unlink()
+    with pytest.raises(GenviewError, match=r"State/75\.jpg: no such image \(1 of 270"):
+        mmvp_pairs.read(copy)
+    table = copy / "Questions.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(lines[:-1]))
+    with pytest.raises(GenviewError, match="269 rows"):
+        mmvp_pairs.read(copy)
+    table.write_text("\n".join([*lines[:5], "5,State,", *lines[6:]]))
+    with pytest.raises(GenviewError, match=r"row 6 \(id 5\) has no statement"):
+        mmvp_pairs.read(copy)
+
+
+def test_features_of_the_families():
+    """Each against the published rule, spelled out in NumPy."""
+    random = np.random.default_rng(0)
+    image, tokens = random.normal(size=(2, 4)), random.normal(size=(2, 9, 4))
+    arguments = torch.from_numpy(image), torch.from_numpy(tokens)
+
+    def unit(x):
+        return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+    np.testing.assert_allclose(mmvp.image_feature(*arguments, "global"), unit(image))
+    expected = unit(unit(image) + unit(tokens).mean(1))
+    np.testing.assert_allclose(mmvp.image_feature(*arguments, "with_tokens"), expected)
+    draw = torch.randint(9, (2, 76), generator=torch.Generator().manual_seed(3)).numpy()
+    drawn = np.stack([rows[indices] for rows, indices in zip(tokens, draw)])
+    found = mmvp.image_feature(*arguments, "with_random_tokens", torch.Generator().manual_seed(3))
+    np.testing.assert_allclose(found, unit(image + drawn.mean(1)))
+    draw = torch.randint(9, (2, 4), generator=torch.Generator().manual_seed(3)).numpy()
+    drawn = np.stack([rows[indices] for rows, indices in zip(tokens, draw)])
+    found = mmvp.image_feature(*arguments, "with_random_share", torch.Generator().manual_seed(3))
+    np.testing.assert_allclose(found, unit(image) + unit(drawn).mean(1))

@@ -4,9 +4,11 @@ A pair counts only if both statements choose the right one of its two images (To
 patterns of 15 pairs; one pair is .74 points of the whole, and independent guessing gives 25 %.
 """
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Array = TypeVar("Array", np.ndarray, Tensor)
@@ -56,3 +58,48 @@ def pattern_scores(correct: np.ndarray | Tensor) -> tuple[np.ndarray, float]:
         raise ValueError(f"{correct.shape} outcomes; MMVP-VLM has {PAIRS} pairs")
     shares = correct.reshape(len(PATTERNS), PAIRS_PER_PATTERN).mean(axis=1) * 100
     return shares, float(shares.mean())
+
+
+Feature = Literal["global", "with_random_tokens", "with_tokens", "with_random_share"]
+"""What stands for an image beside a statement; the published scores use another one for each family of models."""
+
+RANDOM: tuple[Feature, ...] = ("with_random_tokens", "with_random_share")
+"""Features that draw tokens: their score is that of several draws."""
+
+RANDOM_TOKENS = 76
+RANDOM_SHARE = 0.5
+
+
+def image_feature(
+    global_token: Tensor, local_tokens: Tensor, feature: Feature, generator: torch.Generator | None = None
+) -> Tensor:
+    """The image's side of the similarity (DIVA's published evaluation, one feature a family).
+
+    Args:
+        global_token: [B, E], the tower's embedding.
+        local_tokens: [B, N, E], its patch tokens in the same space.
+        feature: ``global``: the embedding alone, CLIP's own (DFN at 224 px, SigLIP). ``with_random_tokens`` (OpenAI):
+            plus the mean of 76 tokens drawn with replacement. ``with_tokens`` (MetaCLIP): the normalised embedding plus
+            the mean of the normalised tokens. ``with_random_share`` (DFN at 378 px): the same with half of the tokens,
+            drawn with replacement, and not normalised again.
+        generator: on the CPU, for the random ones.
+
+    Returns:
+        [B, E]; of unit length, but for ``with_random_share``.
+    """
+    if feature == "global":
+        return F.normalize(global_token, dim=-1)
+    if feature in RANDOM:
+        number = local_tokens.shape[1]
+        count = RANDOM_TOKENS if feature == "with_random_tokens" else int(RANDOM_SHARE * number)
+        indices = torch.randint(number, (len(local_tokens), count), generator=generator).to(local_tokens.device)
+        local_tokens = local_tokens.gather(1, indices[..., None].expand(-1, -1, local_tokens.shape[2]))
+    if feature == "with_random_tokens":
+        return F.normalize(global_token + local_tokens.mean(dim=1), dim=-1)
+    combined = F.normalize(global_token, dim=-1) + F.normalize(local_tokens, dim=-1).mean(dim=1)
+    return F.normalize(combined, dim=-1) if feature == "with_tokens" else combined
+
+
+def similarities(images: Tensor, statements: Tensor) -> Tensor:
+    """[P, 2, 2] (pair, image, statement) of image features [P, 2, E] and text embeddings [P, 2, E]."""
+    return images @ F.normalize(statements, dim=-1).transpose(1, 2)
