@@ -14,6 +14,8 @@ CONFIGURATION = "config/config.yaml"
 def _check(arguments: argparse.Namespace) -> None:
     study = load.load(arguments.config)
     preflight.require(study)
+    if told := preflight.collection.told(study):
+        print(f"{study.dataset.path}: {told}")
     print(f"{arguments.config}: the study {study.study!r} can run")
 
 

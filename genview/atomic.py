@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,24 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def _mode_of_new_files() -> int:
+    """What the umask leaves of read and write for all; it can only be read by setting it, so it is asked once."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def _readable(path: Path) -> None:
+    """Give a file the mode that the umask says: some libraries (safetensors) write for their owner alone."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    wanted = mode | _NEW_FILES
+    if wanted != mode:
+        path.chmod(wanted)
+
+
+_NEW_FILES = _mode_of_new_files()
 
 
 def _sync(path: Path) -> None:
@@ -88,10 +107,12 @@ def writing(target: str | Path) -> Iterator[Path]:
             if partial.is_dir():
                 for path in partial.rglob("*"):
                     if path.is_file():
+                        _readable(path)
                         _sync(path)
                 if target.is_dir():
                     _remove(target)
             else:
+                _readable(partial)
                 _sync(partial)
             os.replace(partial, target)
             _sync(target.parent)

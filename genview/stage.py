@@ -54,11 +54,28 @@ def running(log: str | Path | None = None) -> Iterator[None]:
             stack.enter_context(contextlib.redirect_stderr(file))
         progress.configure_logging()
         logging.captureWarnings(True)
+        if log:
+            stack.enter_context(_told_in(terminal))
         try:
             yield
         except Exception as error:
             _report(error, terminal if log else None)
             sys.exit(1)
+
+
+@contextlib.contextmanager
+def _told_in(terminal: TextIO) -> Iterator[None]:
+    """Show what is logged with ``extra={"terminal": True}`` where the command was typed, too: what a person must see
+    although the stage goes on.
+    """
+    handler = logging.StreamHandler(terminal)
+    handler.addFilter(lambda record: getattr(record, "terminal", False))
+    handler.setFormatter(logging.Formatter("genview: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def _end_with_the_workflow() -> None:

@@ -33,7 +33,8 @@ MANIFEST = _schema(
     ("path", pa.string(), False, "file that holds the bytes: an image, or an uncompressed tar"),
     ("offset", pa.int64(), False, "first byte of the image in that file"),
     ("length", pa.int64(), False, "number of bytes"),
-    ("caption", pa.string(), True, "the caption; null where there is none"),
+    ("caption", pa.string(), True, "the caption, the first of several; null where there is none"),
+    ("captions", pa.list_(pa.string()), True, "all captions of an image that has several; else null"),
     ("label", pa.string(), True, "class name; null where there is none"),
     ("width", pa.int32(), False, "pixels, after EXIF orientation"),
     ("height", pa.int32(), False, "pixels, after EXIF orientation"),
@@ -47,6 +48,9 @@ MANIFEST = _schema(
         "JSON: what else the source knows (drawn scenes: colour, constraints, ...)",
     ),
 )
+
+MAY_BE_LEFT_OUT = frozenset({"captions"})
+"""Columns that a writer who has no values for them need not name: they are null."""
 
 REJECTED = _schema(
     ("key", pa.string(), True, "key, where one could be formed"),
@@ -145,6 +149,13 @@ def write(table: pa.Table | Mapping[str, Sequence[Any]], schema: pa.Schema, path
         GenviewError: a column is missing or unknown, or a value does not fit its type or is null where it may not be.
     """
     names = table.column_names if isinstance(table, pa.Table) else list(table)
+    for field in schema:
+        if field.name in MAY_BE_LEFT_OUT and field.name not in names:
+            empty = pa.nulls(table.num_rows if isinstance(table, pa.Table) else len(table[names[0]]), field.type)
+            table = (
+                table.append_column(field.name, empty) if isinstance(table, pa.Table) else {**table, field.name: empty}
+            )
+            names = [*names, field.name]
     if set(names) != set(schema.names):
         missing, unknown = set(schema.names) - set(names), set(names) - set(schema.names)
         raise GenviewError(f"{path}: columns missing {sorted(missing)}, unknown {sorted(unknown)}")

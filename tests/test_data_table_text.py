@@ -60,7 +60,7 @@ def test_nan_in_a_numeric_column_is_refused_with_its_row(tmp_path):
 
 def test_a_table_larger_than_a_block_loses_no_row_at_the_seams(tmp_path):
     count = 40_000
-    caption = 'words, "words"\nand more words ' * 3
+    caption = 'words, "words"\nand more words' * 3
     with open(tmp_path / "t.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "prompt"])

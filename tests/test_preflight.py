@@ -58,6 +58,7 @@ def test_problems_of_stages_that_do_not_run_do_not_stop_the_others(tmp_path):
 
 def test_text_views_need_captions(tmp_path):
     (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.png").write_bytes(b"a picture")
     folder = {"source": "folder", "path": str(tmp_path / "images")}
     views = {"words": {"mode": "txt"}, "picture": {"mode": "img"}}
     asked = [text for text in texts({"dataset": folder, "views": views}) if "captions" in text]
@@ -68,10 +69,11 @@ def test_text_views_need_captions(tmp_path):
 
 def test_a_caption_column_that_does_not_exist_is_named(tmp_path):
     table = tmp_path / "photos.csv"
-    table.write_text("image,text\na.jpg,a photo\n")
+    (tmp_path / "a.jpg").write_bytes(b"a photo")
+    table.write_text("image,words\na.jpg,a photo\n")
     values = {"dataset": {"source": "table", "path": str(table)}, "views": {"words": {"mode": "imgtxt"}}}
-    assert any("no column 'prompt'" in text for text in texts(values, "generation"))
-    values["dataset"]["caption_column"] = "text"
+    assert any("no column of captions" in text for text in texts(values, "generation"))
+    values["dataset"]["caption_column"] = "words"
     assert not [text for text in texts(values) if "column" in text]
 
 
@@ -107,7 +109,8 @@ def test_a_full_disk_is_foreseen(monkeypatch, tmp_path):
 def test_the_estimate_of_a_real_study_counts_views_sample_and_checkpoints(monkeypatch, tmp_path):
     usage = namedtuple("usage", "total used free")
     table = tmp_path / "photos.csv"
-    table.write_text("image,prompt\n" + "a.jpg,a\n" * 200_000)
+    table.write_text("image,prompt\n" + "".join(f"{index}.jpg,a\n" for index in range(200_000)))
+    (tmp_path / "0.jpg").write_bytes(b"a photo")
     values = {
         "results": str(tmp_path),
         "dataset": {"source": "table", "path": str(table)},

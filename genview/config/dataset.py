@@ -1,10 +1,18 @@
 """Where the images come from, and what is refused."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from genview.config.base import Block, Share
+from genview.config.base import Block, FilePath, Share
+
+SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
+
+Separator = Annotated[
+    Literal["comma", "tab", "semicolon", "bar"],
+    BeforeValidator(lambda given: SEPARATORS.get(given, given) if isinstance(given, str) else given),
+]
+"""A separator by its name, or the character itself."""
 
 
 class Dataset(Block):
@@ -12,16 +20,27 @@ class Dataset(Block):
 
     source: Literal["scenes", "folder", "table", "webdataset", "huggingface", "digits"] = "scenes"
     """``scenes``: drawn scenes. ``folder``: class folders or flat, captions from ``.txt`` beside the image.
-    ``table``: CSV, TSV or Parquet with a header (image, prompt, label). ``webdataset``: uncompressed tars as
-    img2dataset writes them. ``huggingface``: a dataset saved with ``save_to_disk``. ``digits``: scikit-learn's."""
-    path: str | None = None
+    ``table``: CSV, TSV, Parquet or Arrow with a header and a column of paths; captions and labels if it has them.
+    ``webdataset``: uncompressed tars as img2dataset writes them. ``huggingface``: a dataset saved with
+    ``save_to_disk``, or Parquet or Arrow files that hold the images themselves. ``digits``: scikit-learn's."""
+    path: FilePath | None = None
     """The folder, table, folder of tars (or one tar), or dataset directory. Not used by scenes and digits."""
-    image_root: str | None = None
-    """Table only: the folder that the paths in the column ``image`` are relative to; default: the table's folder."""
+    image_root: FilePath | None = None
+    """Table only: the folder that the paths in the column of images are relative to; default: the table's folder."""
     count: int | None = Field(None, ge=1)
     """Scenes: how many to draw (default 1,000). Other sources: take only the first so many items."""
-    caption_column: str = "prompt"
-    label_column: str = "label"
+    image_column: str | None = None
+    """Table: the column of paths; Hugging Face: the column of images. Left out: ``image``, or a name that others use
+    (``filepath``, ``file_name``, ...)."""
+    caption_column: str | None = None
+    """Column, or field of a WebDataset's JSON, of captions: a text, or a list of texts. Left out: ``prompt`` or
+    ``caption`` or another usual name, if there is one. ``caption.en`` is the entry ``en`` of a mapping."""
+    label_column: str | None = None
+    """Column, or field of a WebDataset's JSON, of class names. Left out: ``label`` or ``class``, if there is one."""
+    separator: Separator | None = None
+    """Table: what stands between columns of a text file. Left out: what fits the header."""
+    key_prefix: Literal["none", "folder", "tar"] = "none"
+    """WebDataset: what is put before each key, for tars that count from 0 again: the tar's folder, or its name too."""
     foreground_share_column: str | None = None
     """Column of the true foreground share, in [0, 1], for the comparison in the report."""
     shards: int = Field(2, ge=1, le=100_000)
@@ -30,13 +49,16 @@ class Dataset(Block):
     """The study stops if a larger share of the items is refused."""
     maximum_pixels: int = Field(178_956_970, ge=1, le=357_913_940)
     """Images with more pixels are refused before they are decoded (decompression bombs); Pillow ends at twice that."""
+    maximum_aspect_ratio: Annotated[float, Field(ge=1)] = 32.0
+    """Images whose longer side is more than so many times the shorter one are refused: an encoder's preprocessing
+    would blow the shorter side up, and the longer one with it."""
     minimum_side: int = Field(1, ge=1)
     """Images with a shorter side below this, in pixels, are refused."""
     drop_duplicates: bool = True
     """Keep one of several images with the same bytes; the others are listed."""
     perceptual_duplicates: int | None = Field(None, ge=0, le=32)
     """Also drop images whose perceptual hash (64 bits) differs in at most so many bits; off by default."""
-    exclude: str | None = None
+    exclude: FilePath | None = None
     """A text or CSV file of keys to leave out, such as leaked test images found by the duplicates stage."""
     workers: int = Field(0, ge=0)
     """Processes that open and check images, a matter of speed only; 0: eight, or as many as there are cores."""

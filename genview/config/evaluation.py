@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from genview.config.base import Block, Name, Share
+from genview.config.base import Block, FilePath, Name, Share
 
 
 class LocalDataset(Block):
@@ -14,7 +14,7 @@ class LocalDataset(Block):
     """``image_folder``: ``train/<class>/`` and ``test/<class>/`` (or one of them, split by seed). ``own_labels``: the
     study's own images and labels, split by seed. ``scenes``: fresh drawn scenes. ``table``: CSV: image, label, split
     (train, val, test; without the column split by seed), prompt."""
-    path: str | None = None
+    path: FilePath | None = None
     label: str = "class"
     """Scenes: ``class``, ``colour``, ``background`` or ``texture``."""
     train: int | None = Field(None, ge=2)
@@ -114,7 +114,7 @@ class Duplicates(Block):
 class Evaluation(Block):
     """Everything that is measured on a trained encoder."""
 
-    root: str = "datasets"
+    root: FilePath = "datasets"
     """Folder of torchvision's datasets; nothing is downloaded unless ``download`` is true."""
     download: bool = False
     datasets: dict[Name, LocalDataset] = {}

@@ -4,16 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from genview.config.base import Block, Level, Sha256
+from genview.config.base import Block, FilePath, Level, ModelPath, Sha256
 
 
 class Encoder(Block):
     """A frozen image(-text) encoder: any open_clip model or timm image tower."""
 
     library: Literal["open_clip", "timm"] = "open_clip"
-    model: str = "small/clip"
+    model: ModelPath = "small/clip"
     """open_clip or timm architecture (``ViT-H-14``), a directory, ``hf-hub:...``, or a shipped one (``small/clip``)."""
-    pretrained: str | None = None
+    pretrained: ModelPath | None = None
     """Weights: a tag (``laion2b_s32b_b79k``), a file, or null for a directory that has its own; ``random`` for none."""
     revision: str | None = None
     """Revision of weights fetched from the hub."""
@@ -37,7 +37,7 @@ class PrincipalComponent(Block):
     """``automatic``: border tokens are background. The others force the sign of the fitted or given vector."""
     threshold: float | None = None
     """A fixed threshold on the raw projection instead of the quantile."""
-    vector: str | None = None
+    vector: FilePath | None = None
     """A published component (``.npy`` or ``.safetensors``) instead of a fitted one."""
     pictures: int = Field(12, ge=0, le=100)
     """Images shown with their masks and maps."""
@@ -48,7 +48,7 @@ class Foreground(Block):
 
     encoder: str = "small"
     """A name of the block ``encoders``."""
-    given: str | None = None
+    given: FilePath | None = None
     """A CSV in the published form (``fg_ratios.csv``: image, ratio, prompt) in place of the stage."""
 
 
@@ -59,7 +59,7 @@ class NoiseLevel(Block):
     constant: Level = 100
     levels: tuple[Level, ...] = (0, 100, 200, 300, 400)
     """The levels of the equal intervals of the ratio, in order; their number is the number of intervals."""
-    given: str | None = None
+    given: FilePath | None = None
     """A CSV in the published form (``noise_level.csv``: image, prompt, noise_level) in place of the stage."""
 
     @model_validator(mode="after")

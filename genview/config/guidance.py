@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from genview.config.base import Block, Scale
+from genview.config.base import Block, FilePath, ModelPath, Scale
 
 SCALES = (8.0, 6.0, 4.0, 2.0)
 """GenView++'s guidance scales of the scores 1, 2, 3 and 4."""
@@ -23,7 +23,7 @@ class Guidance(Block):
     """``lexical``: a transparent count. The models: transformers. ``server``: any OpenAI-compatible server."""
     procedure: Literal["choice", "generate"] = "choice"
     """``choice``: probabilities of 1..4 at the answer's place, one forward pass. ``generate``: the published loop."""
-    model: str | None = None
+    model: ModelPath | None = None
     """Hub id or local directory of the model, or the name that the server knows."""
     revision: str | None = None
     trust_remote_code: bool = False
@@ -39,7 +39,7 @@ class Guidance(Block):
     """``generate``: longest answer, in tokens; it ends as soon as the score is there."""
     explain: bool = False
     """Keep the reasons: the constraints that ``lexical`` counted, or the model's words with ``generate``."""
-    given: str | None = None
+    given: FilePath | None = None
     """A CSV in place of the stage: the published ``guidance_scale.csv`` (image, prompt, guidance_scale)."""
 
     @model_validator(mode="after")

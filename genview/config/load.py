@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from genview.config.base import NAME_PATTERN, SHA256_PATTERN
+from genview.config.base import NAME_PATTERN, SHA256_PATTERN, expanded
 from genview.config.study import Study, merged
 from genview.config.training import Run
 from genview.errors import GenviewError
@@ -166,6 +166,10 @@ def extended(values: dict[str, Any], seen: tuple[str, ...] = ()) -> dict[str, An
         return values
     if not isinstance(base, str):
         raise GenviewError(f"extends: the name of one configuration file is wanted (got {base!r})")
+    try:
+        base = expanded(base)
+    except ValueError as error:
+        raise GenviewError(f"extends: {base}: {error}") from None
     if base in seen:
         raise GenviewError(f"{base}: extends itself, in a circle: {' -> '.join((*seen, base))}")
     return merged(extended(read_yaml(base), (*seen, base)), values)

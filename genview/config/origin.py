@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from genview.config.base import expanded
 from genview.config.load import read_yaml
 from genview.config.study import Study, merged
 
@@ -19,7 +20,7 @@ def layers(path: str | Path) -> list[Layer]:
     """A configuration file that was read without error and those that it extends, the one extended first."""
     values = read_yaml(path)
     base = values.pop("extends", None)
-    return [*(layers(base) if base is not None else []), (str(path), values)]
+    return [*(layers(expanded(base)) if base is not None else []), (str(path), values)]
 
 
 def _stated(values: Any, path: Keys) -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import model_validator
 
-from genview.config.base import Block, Name
+from genview.config.base import Block, FilePath, Name
 from genview.config.dataset import Dataset
 from genview.config.evaluation import Audit, Evaluation
 from genview.config.foreground import Encoder, Foreground, NoiseLevel, PrincipalComponent
@@ -39,7 +39,7 @@ class Study(Block):
 
     study: Name = "default"
     """Name of the study and of its folder of results."""
-    results: str = "results"
+    results: FilePath = "results"
     """Folder of all studies' results."""
     seed: int = 42
     """Every choice of chance in the study is derived from it."""

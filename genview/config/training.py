@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from genview.config.base import Block, Share
+from genview.config.base import Block, ModelPath, Share
 
 NonNegative = Annotated[float, Field(ge=0)]
 
@@ -61,7 +61,7 @@ class RunData(Block):
 class RunModel(Block):
     """The encoder that is trained."""
 
-    architecture: str = "small"
+    architecture: ModelPath = "small"
     """``small``, ``base``, ``base_p32``, ``large`` (the study's), ``tiny`` (the default study's), or a path to an
     open_clip model configuration (JSON)."""
     projector: tuple[int, ...] = (4096, 4096, 256)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from genview.config.base import Block, Level, Scale, Sha256
+from genview.config.base import Block, Level, ModelPath, Scale, Sha256
 
 
 class ViewSet(Block):
@@ -16,7 +16,7 @@ class ViewSet(Block):
     """``table``: from conditions.parquet; a number: this level for all; ``random``: seeded per key. No part in txt."""
     guidance_scale: Literal["table", "random"] | Scale | None = None
     """As above; null: 10 in img mode, the table's in the others (GenView++'s settings)."""
-    model: str | None = None
+    model: ModelPath | None = None
     """Pipeline directory, hub id or shipped model; null: small/unclip, or small/text2image in txt mode."""
     revision: str | None = None
     variant: str | None = None

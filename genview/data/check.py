@@ -11,7 +11,7 @@ from PIL import Image
 
 from genview import progress
 from genview.config.dataset import Dataset
-from genview.data import processes
+from genview.data import names, processes
 from genview.data.reader import Reader
 from genview.errors import GenviewError
 
@@ -27,9 +27,11 @@ CHECKED = pa.schema(
         ("perceptual_hash", pa.uint64()),
         ("reason", pa.string()),
         ("kind", pa.string()),
+        ("path", pa.string()),
     ]
 )
-"""What opening an image tells; ``reason`` and ``kind`` are null if the image is good."""
+"""What opening an image tells; ``reason`` and ``kind`` are null if the image is good. ``path`` is null but where the
+file was found under a name that is written otherwise than in the user's table."""
 
 
 class Rules(NamedTuple):
@@ -37,7 +39,10 @@ class Rules(NamedTuple):
 
     maximum_pixels: int
     minimum_side: int
+    maximum_aspect_ratio: float
     perceptual: bool
+    written_by_hand: bool
+    """Whether paths come from a table, which may write a name otherwise than the disk."""
 
 
 Reference = tuple[str, int, int]
@@ -46,7 +51,13 @@ Reference = tuple[str, int, int]
 
 def check(items: pa.Table, root: Path, dataset: Dataset) -> Iterator[pa.RecordBatch]:
     """Open every item, in processes, and yield batches of ``CHECKED`` in the order of the items."""
-    rules = Rules(dataset.maximum_pixels, dataset.minimum_side, dataset.perceptual_duplicates is not None)
+    rules = Rules(
+        dataset.maximum_pixels,
+        dataset.minimum_side,
+        dataset.maximum_aspect_ratio,
+        dataset.perceptual_duplicates is not None,
+        dataset.source == "table",
+    )
     function = functools.partial(_examine_chunk, root=root, rules=rules)
     workers = min(processes.available(dataset.workers), -(-len(items) // CHUNK)) or 1
 
@@ -80,19 +91,30 @@ def _batch(rows: list[tuple]) -> pa.RecordBatch:
 
 
 def _refused(reason: str, kind: str) -> tuple:
-    return (None, None, None, None, None, reason, kind)
+    return (None, None, None, None, None, reason, kind, None)
 
 
 def _examine_chunk(chunk: list[Reference], root: Path, rules: Rules) -> list[tuple]:
-    reader = Reader(root, maximum_pixels=rules.maximum_pixels)
+    reader = Reader(root, maximum_pixels=rules.maximum_pixels, maximum_aspect_ratio=rules.maximum_aspect_ratio)
     return [_examine(reader, *reference, rules=rules) for reference in chunk]
 
 
 def _examine(reader: Reader, path: str, offset: int, length: int, rules: Rules) -> tuple:
+    other = None
     try:
         data = reader.read(path, offset, None if length < 0 else length)
     except GenviewError as error:
-        return _refused(str(error).removeprefix(f"{path}: "), "unreadable")
+        reason = str(error).removeprefix(f"{path}: ")
+        if not rules.written_by_hand or (reader.root / path).exists():
+            return _refused(reason, "unreadable")
+        other = names.found(reader.root, path)
+        if other is None:
+            near = names.nearest(reader.root, path)
+            return _refused(f"{reason}{f'; there is {near!r}' if near else ''}", "unreadable")
+        try:
+            data = reader.read(other, offset)
+        except GenviewError as second:
+            return _refused(str(second), "unreadable")
     try:
         image = reader.decode(data)
     except GenviewError as error:
@@ -102,7 +124,7 @@ def _examine(reader: Reader, path: str, offset: int, length: int, rules: Rules) 
         reason = f"{width} x {height} pixels: the shorter side is below {rules.minimum_side} (minimum_side)"
         return _refused(reason, "invalid")
     digest = hashlib.sha256(data).hexdigest()
-    return (len(data), width, height, digest, _perceptual_hash(image) if rules.perceptual else None, None, None)
+    return (len(data), width, height, digest, _perceptual_hash(image) if rules.perceptual else None, None, None, other)
 
 
 def _perceptual_hash(image: Image.Image) -> int:

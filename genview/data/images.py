@@ -6,17 +6,46 @@
 - 16 bits a channel become 8: grey values are scaled by 255 / 65535 and rounded; colour keeps the high byte, as Pillow
   does. Images of 32-bit integers or floats have no agreed range and are refused.
 - Of an animation or a file with several pages the first picture is taken.
+- AVIF and HEIC are opened where the installed Pillow, or the package pillow-heif, can.
+- Texts and colour profiles in a PNG that are larger than Pillow's limits, or damaged, say nothing about the pixels: the
+  file is read without them.
 """
 
 import io
+import struct
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from genview.errors import GenviewError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+try:
+    import pillow_heif
+except ImportError:
+    _HEIF = ()
+else:
+    pillow_heif.register_heif_opener()
+    _HEIF = ("HEIF",)
+
+_AVIF = ("AVIF",) if features.check("avif") else ()
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", *_AVIF, *_HEIF)
 """Pillow's names of the formats that are opened; others (some run programs, such as EPS) are not."""
+
+_CONVERT = "convert them to JPEG or PNG"
+NOT_OPENED = {
+    **dict.fromkeys((".jp2", ".j2k", ".jpf", ".jpx", ".jxl", ".jxr", ".hif", ".avifs", ".heics"), _CONVERT),
+    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".pcx", ".dib", ".apng", ".mpo"), _CONVERT),
+    **dict.fromkeys((".psd", ".xcf", ".svg", ".eps", ".pdf", ".exr", ".hdr", ".fits", ".dcm", ".nii"), _CONVERT),
+    **dict.fromkeys(
+        (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw"),
+        "raw data of a camera; develop them to JPEG or PNG",
+    ),
+}
+"""Suffixes of pictures that are refused by name, so that none is left out in silence; and what to do."""
+
+_BOXED = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC", b"avif": "AVIF", b"avis": "AVIF"}
+"""Brands of files in ISO's container."""
 
 MAXIMUM_PIXELS = 178_956_970
 """Where Pillow begins to warn of decompression bombs: half a gigabyte at three bytes a pixel."""
@@ -25,22 +54,59 @@ MOST_PIXELS = 2 * MAXIMUM_PIXELS
 """Where Pillow refuses to open an image."""
 
 
-def decode(data: bytes, *, maximum_pixels: int = MAXIMUM_PIXELS) -> Image.Image:
+def decode(
+    data: bytes, *, maximum_pixels: int = MAXIMUM_PIXELS, maximum_aspect_ratio: float | None = None
+) -> Image.Image:
     """Decode an image file to upright RGB, as this module's head says.
 
     Args:
         data: the whole file.
         maximum_pixels: images with more pixels are refused before they are decoded.
+        maximum_aspect_ratio: so are images whose longer side is more than so many times the shorter one.
 
     Raises:
-        GenviewError: no image, an unknown format, damaged, cut short, or too large.
+        GenviewError: no image, an unknown format, damaged, cut short, too large or too thin.
     """
     if not data:
         raise GenviewError("the file is empty (0 bytes)")
     try:
+        return _decoded(data, maximum_pixels, maximum_aspect_ratio)
+    except GenviewError:
+        plain = _without_texts(data)
+        if plain is None:
+            raise
+        return _decoded(plain, maximum_pixels, maximum_aspect_ratio)
+
+
+def _without_texts(data: bytes) -> bytes | None:
+    """A PNG without texts and colour profile; None where there is nothing to leave out, or no PNG."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return None
+    kept, position, left_out = [data[:8]], 8, False
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if kind in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            left_out = True
+        else:
+            kept.append(data[position:end])
+        position = end
+    return b"".join([*kept, data[position:]]) if left_out else None
+
+
+def _unknown(data: bytes) -> str:
+    what = _BOXED.get(data[8:12]) if data[4:8] == b"ftyp" else None
+    if what and what not in FORMATS and not (what == "HEIC" and _HEIF):
+        remedy = "install pillow-heif, or " if what == "HEIC" else "install a Pillow that can, or "
+        return f"{what}: the installed Pillow cannot open it; {remedy}convert it to JPEG or PNG"
+    return f"not an image in a known format ({', '.join(FORMATS)}), or its head is damaged"
+
+
+def _decoded(data: bytes, maximum_pixels: int, maximum_aspect_ratio: float | None) -> Image.Image:
+    try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError as error:
-        raise GenviewError(f"not an image in a known format ({', '.join(FORMATS)}), or its head is damaged") from error
+        raise GenviewError(_unknown(data)) from error
     except Image.DecompressionBombError as error:
         raise GenviewError(f"decompression bomb: {error}") from error
     except Exception as error:  # Pillow's format readers raise whatever a damaged header leads them to
@@ -49,6 +115,11 @@ def decode(data: bytes, *, maximum_pixels: int = MAXIMUM_PIXELS) -> Image.Image:
         width, height = image.size
         if width * height > maximum_pixels:
             raise GenviewError(f"{width} x {height} pixels are more than the {maximum_pixels} allowed (maximum_pixels)")
+        if maximum_aspect_ratio is not None and max(image.size) > maximum_aspect_ratio * min(image.size):
+            raise GenviewError(
+                f"{width} x {height} pixels: the longer side is more than {maximum_aspect_ratio:g} times the shorter "
+                "(maximum_aspect_ratio)"
+            )
         try:
             image.load()
         except Exception as error:
@@ -59,6 +130,19 @@ def decode(data: bytes, *, maximum_pixels: int = MAXIMUM_PIXELS) -> Image.Image:
             raise
         except Exception as error:
             raise GenviewError(f"cannot be converted from {image.mode} to RGB: {error}") from error
+
+
+def middle(image: Image.Image, ratio: float = 32.0) -> Image.Image:
+    """The middle of an image whose longer side is more than ``ratio`` times the shorter; any other as it is.
+
+    Preprocessing that scales the shorter side and then takes the middle gives the same, in little memory.
+    """
+    width, height = image.size
+    if max(width, height) <= ratio * min(width, height):
+        return image
+    wide, high = (min(side, int(ratio * min(width, height))) for side in (width, height))
+    left, top = (width - wide) // 2, (height - high) // 2
+    return image.crop((left, top, left + wide, top + high))
 
 
 def _upright(image: Image.Image) -> Image.Image:

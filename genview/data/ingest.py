@@ -21,14 +21,11 @@ from genview.data import (
     source_webdataset,
     tars,
 )
-from genview.data.listing import Listing, rejected_table, shown
+from genview.data.listing import ADVICE, FAILURES, Listing, rejected_table, shown
 from genview.data.reader import data_root
 from genview.errors import GenviewError
 
 log = logging.getLogger(__name__)
-
-FAILURES = ("unreadable", "invalid")
-"""Kinds of refusals that count towards ``maximum_rejects``."""
 
 ENOUGH = 1000
 """Once so many images have failed, and more than the allowed share, the others are not opened."""
@@ -88,14 +85,18 @@ def collect(dataset: Dataset, seed: int, images: Path) -> tuple[pa.Table, list[R
         source.collect(dataset, listing)
         with tars.writing(images):
             pass
-    items = listing.table()
+    items = listing.table(ADVICE[dataset.source])
     if not len(items) and not listing.rejected:
         raise GenviewError(f"{dataset.path}: holds no images")
     return items, listing.rejected
 
 
-def _exclude(items: pa.Table, path: str) -> tuple[pa.Table, list[Refusal]]:
-    """Items without those whose keys a file lists, one a line or in a column ``key``, and the refusals."""
+def excluded(path: str) -> list[str]:
+    """The keys that a file lists, one a line or in a column ``key``.
+
+    Raises:
+        GenviewError: the file cannot be read, or is not UTF-8.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -106,9 +107,13 @@ def _exclude(items: pa.Table, path: str) -> tuple[pa.Table, list[Refusal]]:
     header = lines[0] if lines else []
     column = header.index("key") if "key" in header else None
     if column is None:
-        wanted = [line for line in text.splitlines() if line]
-    else:
-        wanted = [line[column] for line in lines[1:] if len(line) > column]
+        return [line for line in text.splitlines() if line]
+    return [line[column] for line in lines[1:] if len(line) > column]
+
+
+def _exclude(items: pa.Table, path: str) -> tuple[pa.Table, list[Refusal]]:
+    """Items without those whose keys a file lists, and the refusals."""
+    wanted = excluded(path)
     listed = pc.is_in(items["key"], value_set=pa.array(wanted, pa.string()))
     out = items.filter(listed)
     unknown = len(set(wanted)) - len(out)
@@ -147,6 +152,9 @@ def _open(
         raise GenviewError(_too_many(refusals, failed, position, total, dataset.maximum_rejects, failures))
     checked = pa.Table.from_batches(batches, check.CHECKED)
     rows = items.drop_columns(["length"])
+    # A file that the table writes otherwise than the disk is listed as the disk has it.
+    found = pc.coalesce(checked["path"], rows["path"])
+    rows = rows.set_column(rows.schema.get_field_index("path"), "path", found)
     for name in ("length", "width", "height", "sha256", "perceptual_hash"):
         rows = rows.append_column(name, checked[name])
     rows = rows.filter(pc.is_null(checked["reason"]))

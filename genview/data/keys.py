@@ -1,6 +1,7 @@
 """Keys: the stable unique name of each image, and the shard that a key belongs to."""
 
 import hashlib
+import posixpath
 import re
 from collections.abc import Sequence
 
@@ -10,8 +11,10 @@ import pyarrow.compute as pc
 
 from genview.errors import GenviewError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-"""Image files, in any case."""
+EXTENSIONS = (
+    ".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif",
+)  # fmt: skip
+"""Image files, in any case; what of them the installed Pillow cannot open is refused by name when it is opened."""
 
 MAXIMUM_PART_BYTES = 240
 """Longest part of a key between slashes, in UTF-8 bytes: with an extension it must still fit a file name (255)."""
@@ -32,6 +35,11 @@ def key_of(path: str) -> str:
         if lowered.endswith(extension) and not lowered.endswith("/" + extension) and len(path) > len(extension):
             return path[: -len(extension)]
     return path
+
+
+def stem(path: str) -> str:
+    """A path without the last suffix of its name."""
+    return posixpath.splitext(path)[0]
 
 
 def problem(key: str) -> str | None:

@@ -1,7 +1,9 @@
 """What a source lists before any image is opened: items and refusals, in compact columns."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,6 +18,7 @@ ITEM = pa.schema(
         ("offset", pa.int64()),
         ("length", pa.int64()),
         ("caption", pa.string()),
+        ("captions", pa.list_(pa.string())),
         ("label", pa.string()),
         ("foreground_share", pa.float32()),
         ("attributes", pa.string()),
@@ -27,6 +30,18 @@ ITEM = pa.schema(
 BATCH = 16_384
 SHOWN = 20
 """Problems that a message shows; it counts the others."""
+
+
+FAILURES = ("unreadable", "invalid")
+"""Kinds of refusals that count towards ``maximum_rejects``."""
+
+ADVICE = defaultdict(
+    lambda: "rename or remove one of each",
+    webdataset="tars that count from 0 again are told apart by dataset.key_prefix: folder (or tar), which puts the "
+    "folder's (or the tar's) name before each key",
+    table="remove all rows of an image but one, or rename one of two files",
+)
+"""What to do about equal keys, by the source."""
 
 
 def shown(lines: Sequence[str], total: int | None = None) -> str:
@@ -62,21 +77,20 @@ class Listing:
         *,
         offset: int = 0,
         length: int = -1,
-        caption: str | None = None,
+        captions: Sequence[str] = (),
         label: str | None = None,
         foreground_share: float | None = None,
         attributes: str | None = None,
     ) -> None:
-        """Add an image. A caption or label of white space counts as none."""
+        """Add an image; captions and label are as `values` gives them."""
         wrong = keys.problem(key)
         if wrong:
             self._bad_key_count += 1
             if len(self._bad_keys) < SHOWN:
                 self._bad_keys.append(f"{source}: the key {key!r} {wrong}")
             return
-        caption = caption if caption and caption.strip() else None
-        label = label if label and label.strip() else None
-        self._rows.append((key, path, offset, length, caption, label, foreground_share, attributes, source))
+        caption, several = (captions[0] if captions else None), (list(captions) if len(captions) > 1 else None)
+        self._rows.append((key, path, offset, length, caption, several, label, foreground_share, attributes, source))
         self._count += 1
         if len(self._rows) >= BATCH:
             self._flush()
@@ -92,8 +106,11 @@ class Listing:
             self._batches.append(pa.RecordBatch.from_arrays(columns, schema=ITEM))
             self._rows.clear()
 
-    def table(self) -> pa.Table:
+    def table(self, advice: str = ADVICE["folder"]) -> pa.Table:
         """All items, in the order of the source.
+
+        Args:
+            advice: what to do about equal keys.
 
         Raises:
             GenviewError: a key leads out of its folder, is absolute or otherwise unusable, or names two images.
@@ -104,14 +121,48 @@ class Listing:
                 f"{self._bad_key_count} images have keys that cannot name a file; rename or remove them:"
                 + shown(self._bad_keys, self._bad_key_count)
             )
-        items = pa.Table.from_batches(self._batches, ITEM)
-        _refuse_equal_keys(items)
+        items = _one_row_per_image(pa.Table.from_batches(self._batches, ITEM))
+        _refuse_equal_keys(items, advice)
         return items
 
 
-def _refuse_equal_keys(items: pa.Table) -> None:
+def _repeated(items: pa.Table) -> pa.ChunkedArray:
     counts = items.group_by("key").aggregate([("key", "count")])
-    repeated = counts.filter(pc.greater(counts["key_count"], 1))["key"]
+    return counts.filter(pc.greater(counts["key_count"], 1))["key"]
+
+
+def _one_row_per_image(items: pa.Table) -> pa.Table:
+    """Rows of a table that name one file and differ in their captions become one row with all of these."""
+    several = pc.is_in(items["key"], value_set=_repeated(items).combine_chunks())
+    whole_files = pc.equal(items["length"], -1)
+    places = np.flatnonzero(pc.and_(several, whole_files).to_numpy())
+    if not len(places):
+        return items
+    groups: dict[str, list[tuple[int, dict]]] = {}
+    columns = items.take(pa.array(places)).drop_columns(["source"]).to_pylist()
+    for place, row in zip(places.tolist(), columns):
+        groups.setdefault(row["key"], []).append((place, row))
+    kept = np.ones(len(items), bool)
+    captions: dict[int, list[str]] = {}
+    for rows in groups.values():
+        first = rows[0][1]
+        texts = [caption for _, row in rows for caption in row["captions"] or filter(None, [row["caption"]])]
+        distinct = list(dict.fromkeys(texts))
+        same = all((row["path"], row["label"]) == (first["path"], first["label"]) for _, row in rows)
+        if same and len(distinct) > 1:
+            captions[rows[0][0]] = distinct
+            kept[[place for place, _ in rows[1:]]] = False
+    column = items["captions"].to_pylist()
+    for place, texts in captions.items():
+        column[place] = texts
+    items = items.set_column(
+        items.schema.get_field_index("captions"), ITEM.field("captions"), pa.array(column, ITEM.field("captions").type)
+    )
+    return items.filter(pa.array(kept))
+
+
+def _refuse_equal_keys(items: pa.Table, advice: str) -> None:
+    repeated = _repeated(items)
     if not len(repeated):
         return
     first = repeated.combine_chunks().sort()[:SHOWN]
@@ -122,7 +173,7 @@ def _refuse_equal_keys(items: pa.Table) -> None:
     lines = [f"{key!r}: {' and '.join(found[:5])}" for key, found in sources.items()]
     raise GenviewError(
         f"{len(repeated)} keys name more than one image; a key is the path without its extension (or the __key__ of a "
-        "WebDataset), and must be unique: rename or remove one of each:" + shown(lines, len(repeated))
+        f"WebDataset), and must be unique: {advice}:" + shown(lines, len(repeated))
     )
 
 

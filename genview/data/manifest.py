@@ -62,4 +62,5 @@ def assemble(rows: pa.Table, shards: int) -> pa.Table:
         shards: number of shards.
     """
     rows = rows.append_column("shard", pa.array(keys.shard_of(rows["key"], shards), pa.int32()))
-    return rows.sort_by([("shard", "ascending"), ("key", "ascending")]).select(tables.MANIFEST.names)
+    names = [name for name in tables.MANIFEST.names if name in rows.column_names or name not in tables.MAY_BE_LEFT_OUT]
+    return rows.sort_by([("shard", "ascending"), ("key", "ascending")]).select(names)

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 
 from genview import atomic, tables
-from genview.data import keys, source_table
+from genview.data import keys, names, source_table
 from genview.data.listing import SHOWN, shown
 from genview.errors import GenviewError
 
@@ -145,7 +145,7 @@ def read_csv(path: str | Path, kind: Kind, *, image_root: str | Path | None = No
 def _key(image: str, root: str | None) -> str:
     if root and image.startswith(root.rstrip("/") + "/"):
         image = image[len(root.rstrip("/")) + 1 :]
-    return keys.key_of(image.removeprefix("./"))
+    return keys.key_of(names.tidy(image).removeprefix("./"))
 
 
 def _refuse_repeated(path: str | Path, found: pa.ChunkedArray) -> None:

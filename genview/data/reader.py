@@ -46,15 +46,28 @@ class Reader:
     pixels is the ingestion's matter; a reader of ingested images has Pillow's limit only.
     """
 
-    def __init__(self, root: str | Path, *, handles: int = 16, maximum_pixels: int = images.MOST_PIXELS):
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        handles: int = 16,
+        maximum_pixels: int = images.MOST_PIXELS,
+        maximum_aspect_ratio: float | None = None,
+    ):
         self.root = Path(root)
         self._capacity = handles
         self._maximum_pixels = maximum_pixels
+        self._maximum_aspect_ratio = maximum_aspect_ratio
         self._open: OrderedDict[str, _Handle] = OrderedDict()
         self._lock = threading.Lock()
 
     def __getstate__(self):
-        return {"root": self.root, "handles": self._capacity, "maximum_pixels": self._maximum_pixels}
+        return {
+            "root": self.root,
+            "handles": self._capacity,
+            "maximum_pixels": self._maximum_pixels,
+            "maximum_aspect_ratio": self._maximum_aspect_ratio,
+        }
 
     def __setstate__(self, state):
         self.__init__(**state)
@@ -98,12 +111,12 @@ class Reader:
         return data
 
     def decode(self, data: bytes) -> Image.Image:
-        """The upright RGB image of a file's bytes, within this reader's limit of pixels.
+        """The upright RGB image of a file's bytes, within this reader's limits.
 
         Raises:
             GenviewError: the bytes cannot be decoded.
         """
-        return images.decode(data, maximum_pixels=self._maximum_pixels)
+        return images.decode(data, maximum_pixels=self._maximum_pixels, maximum_aspect_ratio=self._maximum_aspect_ratio)
 
     def image(self, path: str, offset: int = 0, length: int | None = None) -> Image.Image:
         """The upright RGB image of a reference.

@@ -6,18 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from genview.config.dataset import Dataset
-from genview.data import keys
+from genview.data import keys, names, values
 from genview.data.listing import Listing
 from genview.errors import GenviewError
 
 log = logging.getLogger(__name__)
+
+TEXT = ".txt"
 
 
 def collect(dataset: Dataset, listing: Listing) -> None:
     """List the images under ``dataset.path``: all depths, any case of the known extensions, hidden files left out.
 
     The label is the first folder's name. Links are followed; one that leads back to a folder above it is left out
-    with a warning.
+    with a warning. Pictures in formats that are not opened are listed as refused, but where they lie beside an image
+    of the same name.
 
     Raises:
         GenviewError: the folder is missing or holds no image.
@@ -27,24 +30,34 @@ def collect(dataset: Dataset, listing: Listing) -> None:
         raise GenviewError(f"{dataset.path}: no such folder (dataset.path)")
     ignored = 0
     found = False
-    for folder, names in _folders(root):
-        images = [name for name in names if name.lower().endswith(keys.EXTENSIONS)]
-        texts = {name for name in names if name.endswith(".txt")}
-        ignored += len(names) - len(images) - len(texts)
-        for name in images:
+    for folder, files in folders(root):
+        images = [name for name in files if names.is_image(name)]
+        texts = {names.normal(keys.stem(name)): name for name in files if names.extension(name) == TEXT}
+        stems = {keys.key_of(name) for name in images}
+        refused = [name for name in files if names.refusal(name) and keys.stem(name) not in stems]
+        ignored += len(files) - len(images) - len(texts) - len(refused)
+        for name in sorted([*images, *refused]):
             if listing.full:
                 return
-            found = True
             path = f"{folder}/{name}" if folder else name
-            _add(root, path, keys.key_of(name) + ".txt" in texts, listing)
+            if reason := names.refusal(name):
+                listing.reject(keys.stem(path), path, reason)
+                continue
+            found = True
+            text = texts.get(names.normal(keys.key_of(name)))
+            _add(root, path, text and (f"{folder}/{text}" if folder else text), listing)
     if ignored:
         log.info("%s: %d files are no images and no captions; left out", dataset.path, ignored)
     if not found:
-        raise GenviewError(f"{dataset.path}: holds no image; extensions in any case: {' '.join(keys.EXTENSIONS)}")
+        other = next((path for path in root.rglob("*.tar") if path.is_file()), None)
+        hint = f"; it holds tars, such as {other.name}: write source: webdataset" if other else ""
+        other = next((path for path in root.rglob("*.parquet") if path.is_file()), None)
+        hint = f"; it holds tables, such as {other.name}: write source: huggingface" if other and not hint else hint
+        raise GenviewError(f"{dataset.path}: holds no image; extensions in any case: {' '.join(keys.EXTENSIONS)}{hint}")
 
 
-def _folders(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Folders under the root, as relative paths with their files' sorted names, in a stable order."""
+def folders(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Folders under the root, as relative paths with their files' sorted names, in a stable order; no hidden ones."""
     identity = root.stat()
     stack = [("", frozenset({(identity.st_dev, identity.st_ino)}))]
     while stack:
@@ -55,7 +68,7 @@ def _folders(root: Path) -> Iterator[tuple[str, list[str]]]:
         except OSError as error:
             raise GenviewError(f"{root / folder}: the folder cannot be read: {error.strerror}") from error
         for entry in entries:
-            if entry.name.startswith("."):
+            if names.hidden(entry.name):
                 continue
             path = f"{folder}/{entry.name}" if folder else entry.name
             if _is_folder(entry):
@@ -78,22 +91,22 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def _add(root: Path, path: str, has_text: bool, listing: Listing) -> None:
+def _add(root: Path, path: str, text: str | None, listing: Listing) -> None:
     key = keys.key_of(path)
     try:
         path.encode()
     except UnicodeEncodeError:
         listing.reject(None, path, "the file's name is not UTF-8; rename it")
         return
-    caption = None
-    if has_text:
+    captions = ()
+    if text:
         try:
-            caption = (root / f"{key}.txt").read_text(encoding="utf-8-sig").strip()
-        except UnicodeDecodeError:
-            listing.reject(key, path, f"the caption {key}.txt is not UTF-8; convert it")
+            captions = values.captions((root / text).read_bytes())
+        except values.UnusableValue as error:
+            listing.reject(key, path, f"the caption {text} {error}; convert it")
             return
         except OSError as error:
-            listing.reject(key, path, f"the caption {key}.txt cannot be read: {error.strerror}", "unreadable")
+            listing.reject(key, path, f"the caption {text} cannot be read: {error.strerror}", "unreadable")
             return
     label = path.split("/", 1)[0] if "/" in path else None
-    listing.add(key, path, path, caption=caption, label=label)
+    listing.add(key, path, path, captions=captions, label=label)

@@ -7,32 +7,17 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from genview.config.dataset import Dataset
-from genview.data import keys, scenes, tars
+from genview.data import scenes, source_huggingface, tars
 from genview.data.listing import Listing
-from genview.errors import GenviewError
+from genview.data.picture import Picture
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 DEFAULT_SCENES = 1000
-
-
-class Picture(NamedTuple):
-    """An encoded image and what is known about it; with a reason instead of data where there is none."""
-
-    key: str
-    data: bytes | None
-    extension: str
-    source: str
-    caption: str | None = None
-    label: str | None = None
-    foreground_share: float | None = None
-    attributes: str | None = None
-    reason: str | None = None
 
 
 def collect(dataset: Dataset, seed: int, images: Path, listing: Listing) -> None:
@@ -44,7 +29,7 @@ def collect(dataset: Dataset, seed: int, images: Path, listing: Listing) -> None
     sources = {
         "scenes": lambda: _scenes(dataset.count or DEFAULT_SCENES, seed),
         "digits": _digits,
-        "huggingface": lambda: _huggingface(dataset),
+        "huggingface": lambda: source_huggingface.pictures(dataset),
     }
     with tars.writing(images) as tar:
         for picture in sources[dataset.source]():
@@ -60,7 +45,7 @@ def collect(dataset: Dataset, seed: int, images: Path, listing: Listing) -> None
                 picture.source,
                 offset=offset,
                 length=len(picture.data),
-                caption=picture.caption,
+                captions=picture.captions,
                 label=picture.label,
                 foreground_share=picture.foreground_share,
                 attributes=picture.attributes,
@@ -96,7 +81,7 @@ def _scenes(count: int, seed: int) -> Iterator[Picture]:
             _png(scene.image),
             "png",
             f"scene {index}",
-            scene.caption,
+            (scene.caption,),
             attributes["class"],
             scene.foreground_share,
             json.dumps(attributes),
@@ -111,49 +96,4 @@ def _digits() -> Iterator[Picture]:
     for index, (pixels, target) in enumerate(zip(digits.images, digits.target)):
         grey = np.round(pixels * (255 / 16)).astype(np.uint8)
         caption = f"a handwritten digit {_DIGITS[target]}"
-        yield Picture(f"{index:04d}", _png(grey), "png", f"digit {index}", caption, str(target))
-
-
-def _huggingface(dataset: Dataset) -> Iterator[Picture]:
-    """Rows of a dataset saved with ``save_to_disk``; the key is the row's number, the bytes stay as they are."""
-    import datasets  # takes seconds to import; the other sources do without
-
-    try:
-        rows = datasets.load_from_disk(dataset.path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise GenviewError(f"{dataset.path}: no dataset saved with save_to_disk: {error}") from error
-    if isinstance(rows, datasets.DatasetDict):
-        raise GenviewError(f"{dataset.path}: holds splits; name one: {', '.join(f'{dataset.path}/{s}' for s in rows)}")
-    columns = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
-    if len(columns) != 1:
-        raise GenviewError(f"{dataset.path}: one column of images is needed; there are {columns}")
-    rows = rows.cast_column(columns[0], datasets.Image(decode=False))
-    for name, option in [(dataset.caption_column, "caption_column"), (dataset.label_column, "label_column")]:
-        if option in dataset.model_fields_set and name not in rows.features:
-            raise GenviewError(f"{dataset.path}: no column {name!r} ({option}); there are {list(rows.features)}")
-    share_column = dataset.foreground_share_column
-    if share_column and share_column not in rows.features:
-        raise GenviewError(f"{dataset.path}: no column {share_column!r}; there are {list(rows.features)}")
-    kept = [columns[0], *{dataset.caption_column, dataset.label_column, share_column} & set(rows.features)]
-    rows = rows.select_columns(kept)
-    label_feature = rows.features.get(dataset.label_column)
-    for index, row in enumerate(rows):
-        yield _huggingface_row(index, row, columns[0], dataset, label_feature)
-
-
-def _huggingface_row(index: int, row: dict[str, Any], column: str, dataset: Dataset, label_feature: Any) -> Picture:
-    key, source = f"{index:09d}", f"row {index}"
-    image, label = row[column], row.get(dataset.label_column)
-    share = row.get(dataset.foreground_share_column) if dataset.foreground_share_column else None
-    if share is not None and not (isinstance(share, (int, float)) and 0 <= share <= 1):
-        return Picture(key, None, "", source, reason=f"{dataset.foreground_share_column!r} is no number in [0, 1]")
-    if label is not None:
-        label = label_feature.int2str(label) if hasattr(label_feature, "int2str") else str(label)
-    caption = row.get(dataset.caption_column)
-    try:
-        data = image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
-    except (TypeError, OSError) as error:
-        return Picture(key, None, "", source, reason=f"the image cannot be read: {error}")
-    extension = Path(image["path"] or "").suffix.lower()
-    extension = extension[1:] if extension in keys.EXTENSIONS else "img"
-    return Picture(key, data, extension, source, str(caption) if caption is not None else None, label, share)
+        yield Picture(f"{index:04d}", _png(grey), "png", f"digit {index}", (caption,), str(target))

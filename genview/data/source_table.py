@@ -1,72 +1,72 @@
-"""A CSV, TSV or Parquet table of images with a header: ``image`` and, if wanted, a caption and a label column."""
+"""A table of images: a column of paths and, if it has them, columns of captions and labels."""
 
 import logging
 import os
 import posixpath
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.csv as csv
-import pyarrow.parquet as pq
 
 from genview.config.dataset import Dataset
-from genview.data import keys
+from genview.data import keys, names, values
 from genview.data.listing import Listing, shown
+from genview.data.table_file import Table
 from genview.errors import GenviewError
 
 log = logging.getLogger(__name__)
 
 IMAGE = "image"
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+class Columns(NamedTuple):
+    """Which columns of a table are what; None where there is none."""
+
+    image: str
+    caption: str | None
+    label: str | None
+    foreground_share: str | None
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        found = [f"images from the column {self.image!r}"]
+        for name, what in ((self.caption, "captions"), (self.label, "labels")):
+            found.append(f"{what} from {name!r}" if name else f"no {what}")
+        return ", ".join(found)
 
 
 def text_batches(path: str | Path, wanted: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Rows of a CSV, TSV or Parquet table, in batches, every value as text; an empty field is an empty string.
+    """Rows of a table, in batches, every value as text; an empty field is an empty string.
 
-    Quoted fields may hold commas, quotes and newlines. Text such as ``NA`` or ``None`` stays text.
+    Text such as ``NA`` or ``None`` stays text.
 
     Args:
-        path: the file; ``.tsv`` is split at tabs, ``.parquet`` read as Parquet, all else split at commas.
+        path: the file, in any form that ``table_file`` reads.
         wanted: columns to read, those that the table has; default: all.
 
     Raises:
         GenviewError: the file is missing, not UTF-8, or not a table.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise GenviewError(f"{path}: no such table")
+    for columns in Table(path).columns(wanted):
+        texts = {name: [_text(path, name, value) for value in column] for name, column in columns.items()}
+        yield pa.record_batch({name: pa.array(column, pa.string()) for name, column in texts.items()})
+
+
+def _text(path: str | Path, name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return repr(value)
     try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            yield from _parquet(path, wanted)
-        else:
-            yield from _delimited(path, wanted)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError, OSError) as error:
-        text = str(error)
-        if "UTF8" in text or "UTF-8" in text:
-            raise GenviewError(f"{path}: not UTF-8; convert it, for example: iconv -f latin1 -t utf-8") from error
-        raise GenviewError(f"{path}: not a well-formed table: {text}") from error
-
-
-def _delimited(path: Path, wanted: list[str] | None) -> Iterator[pa.RecordBatch]:
-    parsing = csv.ParseOptions(delimiter="\t" if path.suffix.lower() == ".tsv" else ",", newlines_in_values=True)
-    names = columns_of(path)
-    chosen = [name for name in names if wanted is None or name in wanted]
-    converting = csv.ConvertOptions(
-        column_types={name: pa.string() for name in names},
-        include_columns=chosen,
-        strings_can_be_null=False,
-        check_utf8=True,
-    )
-    with csv.open_csv(path, csv.ReadOptions(use_threads=False), parsing, converting) as reader:
-        yield from reader
-
-
-def _parquet(path: Path, wanted: list[str] | None) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(path) as file:
-        chosen = [name for name in file.schema_arrow.names if wanted is None or name in wanted]
-        for batch in file.iter_batches(batch_size=65_536, columns=chosen):
-            columns = [column.cast(pa.string()).fill_null("") for column in batch.columns]
-            yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+        return values.text(value) or ""
+    except values.UnusableValue as error:
+        raise GenviewError(f"{path}: a value of the column {name!r} {error}") from None
 
 
 def columns_of(path: str | Path) -> list[str]:
@@ -75,27 +75,7 @@ def columns_of(path: str | Path) -> list[str]:
     Raises:
         GenviewError: the file is missing, empty or no table, or has two columns of one name.
     """
-    path = Path(path)
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            names = pq.read_schema(path).names
-        else:
-            parsing = csv.ParseOptions(
-                delimiter="\t" if path.suffix.lower() == ".tsv" else ",", newlines_in_values=True
-            )
-            with csv.open_csv(path, csv.ReadOptions(use_threads=False), parsing) as reader:
-                names = reader.schema.names
-    except FileNotFoundError as error:
-        raise GenviewError(f"{path}: no such table") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        text = str(error)
-        if "UTF8" in text or "UTF-8" in text:
-            raise GenviewError(f"{path}: not UTF-8; convert it, for example: iconv -f latin1 -t utf-8") from error
-        raise GenviewError(f"{path}: not a table with a header: {text}") from error
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise GenviewError(f"{path}: two columns are named {', '.join(repeated)}")
-    return names
+    return Table(path).names
 
 
 def require_columns(path: str | Path, wanted: list[str]) -> list[str]:
@@ -114,63 +94,122 @@ def require_columns(path: str | Path, wanted: list[str]) -> list[str]:
     return found
 
 
+def look(dataset: Dataset) -> tuple[Table, Columns]:
+    """Open the dataset's table and tell its columns.
+
+    Raises:
+        GenviewError: the table is missing or none, a stated column is not there, or no column holds paths of images.
+    """
+    table = Table(dataset.path, dataset.separator, dataset.image_column)
+    where, there = dataset.path, table.names
+    image = values.column(dataset.image_column, values.IMAGE_COLUMNS, there, "image_column", where)
+    if image is None:
+        raise GenviewError(
+            f"{where}: no column {IMAGE!r}; its header is {there} ({table.told}). Name the column of paths: "
+            f"dataset.image_column: {there[0]}. A table without a header needs one as its first line, such as: "
+            "image,prompt,label"
+        )
+    if table.holds_images(image):
+        raise GenviewError(
+            f"{where}: the column {image!r} holds the images themselves, not paths; write source: huggingface, which "
+            "reads such files"
+        )
+    caption = values.column(dataset.caption_column, values.CAPTION_COLUMNS, there, "caption_column", where)
+    label = values.column(dataset.label_column, values.LABEL_COLUMNS, there, "label_column", where)
+    share = values.column(dataset.foreground_share_column, (), there, "foreground_share_column", where)
+    return table, Columns(image, caption, label, share)
+
+
 def collect(dataset: Dataset, listing: Listing) -> None:
-    """List the rows of ``dataset.path``; paths in ``image`` are relative to ``image_root``.
+    """List the rows of ``dataset.path``; paths are relative to ``image_root``.
 
     An absolute path is accepted if it lies under the root. A row is named by its number after the header, from 1.
+    Rows of one image with different captions are one image with several captions.
 
     Raises:
         GenviewError: the table is missing or malformed, has no rows, or a foreground share is no number in [0, 1].
     """
-    share_column = dataset.foreground_share_column
-    found = require_columns(dataset.path, [IMAGE] + ([share_column] if share_column else []))
-    for name, option in [(dataset.caption_column, "caption_column"), (dataset.label_column, "label_column")]:
-        if name not in found:
-            if option in dataset.model_fields_set:
-                require_columns(dataset.path, [name])
-            log.info("%s: no column %r: the images have no %s", dataset.path, name, option.removesuffix("_column"))
-    wanted = [name for name in (IMAGE, dataset.caption_column, dataset.label_column, share_column) if name]
+    table, columns = look(dataset)
+    log.info("%s: %s; %s", dataset.path, table.told, columns.told)
     root = os.path.abspath(dataset.image_root or Path(dataset.path).parent)
     bad_shares: list[str] = []
     row = 0
-    for batch in text_batches(dataset.path, wanted):
-        columns = {name: batch.column(name).to_pylist() for name in batch.schema.names}
-        nothing = [None] * batch.num_rows
-        for image, caption, label, share in zip(
-            columns[IMAGE],
-            columns.get(dataset.caption_column, nothing),
-            columns.get(dataset.label_column, nothing),
-            columns.get(share_column, nothing),
-        ):
+    tops = {name.split(".", 1)[0] for name in columns if name} | {name for name in columns if name}
+    for batch in table.columns(sorted(tops)):
+        for entry in _rows(batch):
             if listing.full:
                 break
             row += 1
-            source = f"row {row}: {image}"
-            if not image.strip():
-                listing.reject(None, source, f"the column {IMAGE!r} is empty")
-                continue
-            path = _relative(image, root)
-            try:
-                number = float(share) if share else None
-                if number is not None and not 0 <= number <= 1:
-                    raise ValueError
-            except ValueError:
-                bad_shares.append(f"row {row}: {share!r}")
-                continue
-            listing.add(keys.key_of(path), path, source, caption=caption, label=label, foreground_share=number)
+            _add_row(listing, row, entry, columns, root, bad_shares)
     if bad_shares:
         raise GenviewError(
-            f"{dataset.path}: {len(bad_shares)} values of {share_column!r} are no numbers in [0, 1]; leave a field "
-            "empty where the share is not known:" + shown(bad_shares)
+            f"{dataset.path}: {len(bad_shares)} values of {columns.foreground_share!r} are no numbers in [0, 1]; leave "
+            "a field empty where the share is not known:" + shown(bad_shares)
         )
     if not row:
         raise GenviewError(f"{dataset.path}: the table has a header but no rows")
 
 
-def _relative(image: str, root: str) -> str:
+def _rows(batch: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    titles = list(batch)
+    for row in zip(*batch.values()):
+        yield dict(zip(titles, row))
+
+
+def _add_row(
+    listing: Listing, row: int, entry: dict[str, Any], columns: Columns, root: str, bad_shares: list[str]
+) -> None:
+    try:
+        image = entry[columns.image]
+        image = image if isinstance(image, str) else values.text(image)
+    except values.UnusableValue as error:
+        listing.reject(None, f"row {row}", f"the column {columns.image!r} {error}")
+        return
+    source = f"row {row}: {image}"
+    if not image or not image.strip():
+        listing.reject(None, f"row {row}", f"the column {columns.image!r} is empty")
+        return
+    if _ADDRESS.match(image):
+        listing.reject(None, source, "an address, not a file: fetch the images first (img2dataset does)")
+        return
+    share, bad = _share(entry.get(columns.foreground_share) if columns.foreground_share else None)
+    if bad:
+        bad_shares.append(f"row {row}: {bad!r}")
+        return
+    path = relative(image, root)
+    key = keys.key_of(names.tidy(path))
+    try:
+        captions = values.captions(values.within(entry, columns.caption))
+    except values.UnusableValue as error:
+        listing.reject(key, source, f"the column {columns.caption!r} {error}")
+        return
+    try:
+        label = values.label(values.within(entry, columns.label))
+    except values.UnusableValue as error:
+        listing.reject(key, source, f"the column {columns.label!r} {error}")
+        return
+    listing.add(key, path, source, captions=captions, label=label, foreground_share=share)
+
+
+def _share(value: Any) -> tuple[float | None, str | None]:
+    """A foreground share, or what stands in its place."""
+    if value is None or value == "":
+        return None, None
+    try:
+        number = float(value)
+        if 0 <= number <= 1:
+            return number, None
+    except (TypeError, ValueError):
+        pass
+    return None, str(value)
+
+
+def relative(image: str, root: str) -> str:
     """An image's path relative to the root, in one spelling; ``..`` and NUL are left for the key's check to refuse."""
-    if "\0" in image or ".." in image.split("/"):
-        return image
-    if image.startswith(root.rstrip("/") + "/"):
-        image = image[len(root.rstrip("/")) + 1 :]
+    plain = names.tidy(image)
+    if "\0" in image or ".." in plain.split("/"):
+        return plain
+    for text in (image, plain):
+        if text.startswith(root.rstrip("/") + "/"):
+            return posixpath.normpath(text[len(root.rstrip("/")) + 1 :])
     return posixpath.normpath(image)

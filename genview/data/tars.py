@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,10 @@ from genview import atomic
 from genview.errors import GenviewError
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+
+
+MAXIMUM_PADDING = 1 << 20
+"""Bytes after a tar's last member, at most; a longer end of zeros is a download that was never finished."""
 
 
 class Member(NamedTuple):
@@ -57,6 +62,9 @@ def members(path: str | Path) -> Iterator[Member]:
             end = tar.fileobj.read(tarfile.BLOCKSIZE)
             if end.strip(b"\0"):
                 raise GenviewError(f"damaged at byte {tar.offset}: what follows is no header of a member")
+            empty = os.fstat(tar.fileobj.fileno()).st_size - tar.offset
+            if empty > MAXIMUM_PADDING:
+                raise GenviewError(f"damaged at byte {tar.offset}: {empty} bytes that hold nothing follow")
             if len(end) < tarfile.BLOCKSIZE:
                 raise GenviewError(f"cut short at byte {tar.offset}: the mark of a tar's end is missing")
     except (tarfile.TarError, EOFError) as error:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from genview.data import images
 from genview.errors import GenviewError
 
 
@@ -28,8 +29,8 @@ class Part:
         return len(self.rows)
 
     def image(self, index: int) -> Image.Image:
-        """Image number ``index`` of this part, RGB."""
-        return self.open(int(self.rows[index])).convert("RGB")
+        """Image number ``index`` of this part, RGB; of one that is very thin, the middle."""
+        return images.middle(self.open(int(self.rows[index])).convert("RGB"))
 
     def name_of(self, index: int) -> str:
         """What a person calls image number ``index``."""

@@ -1,7 +1,8 @@
 """Checks of the user's images, captions and given tables."""
 
-import csv
+import glob
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 from genview import tables
 from genview.config.dataset import Dataset
 from genview.config.study import Study
+from genview.data import ingest, look
 from genview.errors import GenviewError
 from genview.preflight.problem import Problem
 from genview.report import wording
@@ -23,51 +25,53 @@ def manifest_of(study: Study) -> Path | None:
 
 def images_of(study: Study) -> int | None:
     """How many images the study has, or at most has, where that is known before they are read."""
-    dataset, file = study.dataset, manifest_of(study)
-    if dataset.source == "scenes":
-        return dataset.count or 1000
-    if file:
+    file = manifest_of(study)
+    if file and study.dataset.source != "scenes":
         return pq.read_metadata(file).num_rows
-    if dataset.source == "table" and Path(dataset.path).is_file():
-        return min(_rows(Path(dataset.path)), dataset.count or 2**63)
-    return dataset.count
+    seen = _look(study)
+    return seen.images if seen else study.dataset.count
 
 
-def _rows(table: Path) -> int:
-    """Rows of a table; of a text file, its lines without the header: at least as many."""
-    if table.suffix == ".parquet":
-        return pq.read_metadata(table).num_rows
-    with open(table, "rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b"")) - 1
+def _look(study: Study) -> look.Look | None:
+    """A first look at the collection; None where it finds what would stop ingestion."""
+    try:
+        return _looked(study.dataset)
+    except GenviewError:
+        return None
+
+
+@lru_cache(maxsize=1)
+def _looked(dataset: Dataset) -> look.Look:
+    return look.look(dataset)
 
 
 def paths(study: Study) -> Iterator[Problem]:
-    """Folders and tables that are not there, or without the column of images."""
+    """Paths that are not there, and what ingestion would stop at."""
     dataset = study.dataset
+    missing = False
     for name, path in (
         ("path", dataset.path),
         ("image_root", dataset.image_root),
         ("exclude", dataset.exclude),
     ):
-        if path and not Path(path).expanduser().exists():
+        if path and not glob.has_magic(path) and not Path(path).exists():
+            missing = True
             yield Problem("data", f"dataset.{name}: {path} does not exist")
-    columns = _table_columns(dataset)
-    if columns is not None and "image" not in columns:
-        yield Problem("data", f"dataset.path: {dataset.path} has no column 'image'; it has {', '.join(columns)}")
-
-
-def _table_columns(dataset: Dataset) -> list[str] | None:
-    """Header of the dataset's table; None where there is none to read."""
-    if dataset.source != "table" or not Path(dataset.path).is_file():
-        return None
-    path = Path(dataset.path)
+    if missing:
+        return
+    _looked.cache_clear()
     try:
-        if path.suffix == ".parquet":
-            return pq.read_schema(path).names
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            return next(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","), [])
-    except (OSError, ValueError) as error:
-        raise GenviewError(f"dataset.path: {path}: {error}") from error
+        look.glance(dataset) if manifest_of(study) else _looked(dataset)
+        if dataset.exclude:
+            ingest.excluded(dataset.exclude)
+    except GenviewError as error:
+        yield Problem("data", f"dataset.path: {error}")
+
+
+def told(study: Study) -> str | None:
+    """How the columns of a table are understood, for a person to see."""
+    seen = None if manifest_of(study) else _look(study)
+    return seen.told if seen else None
 
 
 def captions(study: Study) -> Iterator[Problem]:
@@ -75,17 +79,19 @@ def captions(study: Study) -> Iterator[Problem]:
     users = list(_caption_users(study))
     if not users:
         return
-    columns, file = _table_columns(study.dataset), manifest_of(study)
-    if columns is not None and study.dataset.caption_column not in columns:
-        text = f"{study.dataset.path} has no column {study.dataset.caption_column!r} (dataset.caption_column)"
-    elif study.dataset.source == "folder" and _has_no_texts(Path(study.dataset.path)):
-        text = f"there is no .txt file beside the images in {study.dataset.path}"
-    elif file and (missing := _without_caption(file)):
+    file = manifest_of(study)
+    if file:
+        missing = _without_caption(file)
+        if not missing:
+            return
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         have = "has" if len(missing) == 1 else "have"
         text = f"{wording.plural(len(missing), 'image')} {have} none: {shown}"
     else:
-        return
+        seen = _look(study)
+        if seen is None or seen.uncaptioned is None:
+            return
+        text = seen.uncaptioned
     for stage, key in users:
         yield Problem(stage, f"{key} needs captions, but {text}")
 
@@ -98,10 +104,6 @@ def _caption_users(study: Study) -> Iterator[tuple[str, str]]:
     for name, run in study.runs.items():
         if run.uses_text:
             yield "training", f"runs.{name}.loss"
-
-
-def _has_no_texts(folder: Path) -> bool:
-    return folder.is_dir() and next(folder.rglob("*.txt"), None) is None
 
 
 def _without_caption(manifest: Path) -> list[str]:
