@@ -17,9 +17,9 @@ import torch
 from PIL import Image, ImageEnhance
 from torch.nn import functional
 
-from genview.config.foreground import Encoder
+from genview.config.encoders import Encoder
 from genview.data import scenes
-from genview.foreground import encoder as encoders
+from genview.encoders import look
 
 THRESHOLDS = (0.97, 0.98, 0.99, 0.995)
 
@@ -66,7 +66,7 @@ COPIES = {
 
 
 @torch.inference_mode()
-def embeddings(encoder: encoders.LoadedEncoder, images: list[Image.Image]) -> torch.Tensor:
+def embeddings(encoder: look.LoadedEncoder, images: list[Image.Image]) -> torch.Tensor:
     """L2-normalised [n, E]."""
     batches = (images[start : start + 64] for start in range(0, len(images), 64))
     rows = [encoder.encode(torch.stack([encoder.preprocess(image) for image in batch]))[1] for batch in batches]
@@ -79,7 +79,7 @@ def shares(cosine: torch.Tensor) -> dict[str, float]:
     return {**found, "smallest": round(float(cosine.min()), 4), "largest": round(float(cosine.max()), 4)}
 
 
-def measure(encoder: encoders.LoadedEncoder, images: list[Image.Image], others: list[Image.Image] | None) -> dict:
+def measure(encoder: look.LoadedEncoder, images: list[Image.Image], others: list[Image.Image] | None) -> dict:
     """Copies of the images, and of each image the other image that is most like it."""
     rows = embeddings(encoder, images)
     found = {
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    encoder = encoders.load(Encoder(model="small/clip"))
+    encoder = look.load(Encoder(model="small/clip"))
     drawn = [Image.fromarray(scenes.scene(index, seed=42).image) for index in range(600)]
     others = [Image.fromarray(scenes.scene(2_000_000_000 + index, seed=42).image) for index in range(3000)]
     result = {"scenes": measure(encoder, drawn, others)}

@@ -22,11 +22,11 @@ import torch
 from PIL import Image
 
 from genview import tables
-from genview.config.foreground import Encoder
+from genview.config.encoders import Encoder
 from genview.data import scenes
 from genview.data.reader import Reader
-from genview.foreground import encoder as encoders
-from genview.foreground import loader, ratio
+from genview.encoders import loader, look
+from genview.foreground import ratio
 from genview.foreground.scores import as_lists
 
 
@@ -106,7 +106,7 @@ def measure(options) -> dict:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pretrained = None if options.model.startswith("small/") else "random"
     settings = Encoder(model=options.model, pretrained=pretrained, precision=options.precision)
-    encoder = encoders.load(settings, device)
+    encoder = look.load(settings, device)
     generator = torch.Generator().manual_seed(0)
     vector = torch.randn(encoder.token_dim, generator=generator)
     vector = (vector / vector.norm()).to(device)

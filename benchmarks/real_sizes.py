@@ -28,11 +28,11 @@ from transformers import CLIPTextModel
 from genview import atomic, tables
 from genview.config import load as configuration
 from genview.config.dataset import Dataset
-from genview.config.foreground import Encoder
+from genview.config.encoders import Encoder
 from genview.config.study import Study
 from genview.config.training import Run
 from genview.data import ingest, tars
-from genview.foreground import encoder as encoders
+from genview.encoders import look
 from genview.foreground import pca
 from genview.generation import embeddings, jpeg, pipelines
 from genview.generation.plan import Request
@@ -73,7 +73,7 @@ def random_encoder(study: Study, name: str) -> Encoder:
 def encode(study: Study, name: str, batch: int) -> dict:
     """Tokens and embeddings of a batch."""
     config = random_encoder(study, name)
-    loaded = encoders.load(config, DEVICE)
+    loaded = look.load(config, DEVICE)
     images = torch.randn(batch, 3, loaded.image_size, loaded.image_size)
     seconds, (tokens, vectors) = timed(lambda: loaded.encode(images))
     assert tokens.isfinite().all() and vectors.isfinite().all()
@@ -169,7 +169,7 @@ def train(study: Study, name: str, batch: int) -> dict:
             stamp=STAMP, failures=folder / "failures.csv",
         )  # fmt: skip
         views = {name: (empty_views(folder / name),) for name in run.data.views}  # originals stand in for them
-        width = encoders.load(judge, "cpu").token_dim
+        width = look.load(judge, "cpu").token_dim
         direction = np.random.default_rng(0).standard_normal(width)
         component = folder / "pca.safetensors"
         pca.save(pca.PCA(np.zeros(width), direction / np.linalg.norm(direction), 0.5, 1, threshold=0.0), component)

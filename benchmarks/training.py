@@ -20,11 +20,11 @@ import record
 import torch
 import torch.nn.functional as F
 
-from genview.config.foreground import Encoder
+from genview.config.encoders import Encoder
 from genview.config.training import Run
 from genview.data import scenes
-from genview.foreground import encoder as encoders
-from genview.training import losses, model, quality
+from genview.encoders import build, look
+from genview.training import losses, quality
 from genview.training.loop import optimizers
 from genview.training.methods.genviewpp import GenViewPlusPlus
 from genview.training.methods.method import sample_labels
@@ -141,12 +141,12 @@ def main():
     run = Run.model_validate(
         {"model": {"architecture": options.architecture, "projector": projector}, "loss": {"early": ALL}}
     )
-    built = model.architecture(run.model, text=True)
+    built = build.architecture(run.model, text=True)
     pretrained = None if options.encoder.startswith("small/") else "random"
-    judge = encoders.load(Encoder(model=options.encoder, pretrained=pretrained, precision=options.precision), device)
+    judge = look.load(Encoder(model=options.encoder, pretrained=pretrained, precision=options.precision), device)
     component = F.normalize(torch.randn(judge.token_dim, generator=torch.Generator().manual_seed(1)), dim=0)
     scorer = Scorer(judge, component, built.preprocess_cfg["mean"], built.preprocess_cfg["std"])
-    method = GenViewPlusPlus(run, model.build(built, run.model, seed=1), scorer).to(device)
+    method = GenViewPlusPlus(run, build.build(built, run.model, seed=1), scorer).to(device)
     optimizer = optimizers.build(run.optimizer, method)
     batch, captions = make_batch(built, options.batch, device)
     labels = sample_labels(VIEWS, options.batch, device)

@@ -13,8 +13,8 @@ from PIL import Image
 
 from genview import tables
 from genview.audit import audit, measures
+from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit
-from genview.config.foreground import Encoder
 from genview.data import scenes, tars
 from genview.generation import seeds
 

@@ -9,14 +9,14 @@ from PIL import Image, ImageOps
 
 from genview import tables
 from genview.config.dataset import Dataset
+from genview.config.encoders import Encoder
 from genview.config.evaluation import Duplicates, LocalDataset
-from genview.config.foreground import Encoder
 from genview.data import ingest, manifest, scenes
 from genview.data.reader import Reader, data_root
+from genview.encoders import look
 from genview.errors import GenviewError
 from genview.evaluation import duplicates
 from genview.evaluation.datasets import Request
-from genview.foreground import encoder as encoders
 
 ENCODER = Encoder(model="small/clip", batch_size=32)
 
@@ -46,7 +46,7 @@ def study(tmp_path_factory):
     ImageOps.mirror(picture(30)).save(root / "test" / "test" / "b" / "mirrored.png")
     source = Dataset(source="folder", path=str(root / "train"), shards=2, workers=1)
     _ingest(source, root / "data")
-    encoder = encoders.load(ENCODER)
+    encoder = look.load(ENCODER)
     reader = Reader(data_root(source, root / "data" / "manifest.parquet"))
     for shard in range(2):
         rows = manifest.shard_rows(root / "data" / "manifest.parquet", f"{shard}-of-2").to_pylist()

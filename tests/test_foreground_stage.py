@@ -7,7 +7,8 @@ from safetensors.numpy import load_file
 
 from genview import tables
 from genview.config.dataset import Dataset
-from genview.config.foreground import Encoder, PrincipalComponent
+from genview.config.encoders import Encoder
+from genview.config.foreground import PrincipalComponent
 from genview.data import ingest
 from genview.data import manifest as manifests
 from genview.errors import GenviewError
@@ -115,9 +116,9 @@ def test_what_is_kept_of_an_image_is_small(study, tmp_path):
 def test_the_embedding_is_the_one_the_generator_needs(study):
     folder, _ = study
     from genview.data.reader import Reader
-    from genview.foreground import encoder as encoders
+    from genview.encoders import look
 
-    encoder = encoders.load(ENCODER)
+    encoder = look.load(ENCODER)
     row = manifests.read(folder / "manifest.parquet").slice(0, 1).to_pylist()[0]
     image = encoder.preprocess(Reader(folder).image(row["path"], row["offset"], row["length"]))
     table = tables.read(folder / "0-of-2.parquet", tables.SCORES)

@@ -188,7 +188,7 @@ def trainings(submitted_trainings) -> Submitted:
 def study(tmp_path_factory, cluster, submitted_trainings) -> Iterator[Submitted]:
     """The whole study, of which the first job loses its node and one job has too little memory at first."""
     study = Submitted(tmp_path_factory.mktemp("study"), cluster, STUDY)
-    tiny = study.root / "genview/training/architectures/tiny.json"
+    tiny = study.root / "genview/encoders/architectures/tiny.json"
     (study.root / "config/own.json").write_text(tiny.read_text())
     rules = study.root / "workflow/rules/audit.smk"
     audit = rules.read_text().index("rule audit")

@@ -14,9 +14,10 @@ from training_study import study, weights
 
 from genview.config.training import RunModel
 from genview.data import scenes
+from genview.encoders import build, save
 from genview.errors import GenviewError
 from genview.training import __main__ as command_line
-from genview.training import assembly, export, model, schedule
+from genview.training import assembly, schedule
 from genview.training.job import Job
 from genview.training.loop import cached
 from genview.training.loop.trainer import Trainer, train
@@ -77,10 +78,10 @@ def test_a_pooled_transformer_s_image_tower_loads_in_timm_too(tmp_path, text):
     path = tmp_path / "vit.json"
     configuration = {**GROUP_NORM, "vision_cfg": {"timm_model_name": "test_vit", "timm_pool": "avg", "image_size": 160}}
     path.write_text(json.dumps(configuration))
-    built = model.architecture(RunModel(architecture=str(path)), text=text)
-    tower = model.build(built, RunModel(), seed=1).eval()
+    built = build.architecture(RunModel(architecture=str(path)), text=text)
+    tower = build.build(built, RunModel(), seed=1).eval()
     state = {name: tensor.detach() for name, tensor in tower.state_dict().items()}
-    export._save_timm(state, built, tmp_path / "timm")
+    save._save_timm(state, built, tmp_path / "timm")
     again = timm.create_model(f"local-dir:{tmp_path}/timm", pretrained=True).eval()
     images = torch.rand(2, 3, 160, 160)
     with torch.no_grad():
@@ -152,7 +153,7 @@ def test_a_finished_run_is_not_trained_again(finished, tmp_path):
 
 def test_quality_weights_of_a_run_are_those_of_the_public_function(finished):
     """The precomputed originals and captions give the weights that computing them at each step would."""
-    from genview.foreground import encoder as encoders
+    from genview.encoders import look
     from genview.training import quality
 
     _, trainer = finished
@@ -160,7 +161,7 @@ def test_quality_weights_of_a_run_are_those_of_the_public_function(finished):
     batch = samples.collate([samples[(0, row)] for row in range(6)])
     scores = scorer(batch.views)
     labels = sample_labels(2, 6, torch.device("cpu"))
-    encoder = encoders.load(trainer.job.quality.encoder)
+    encoder = look.load(trainer.job.quality.encoder)
     real, _ = encoder.encode(torch.stack([encoder.preprocess(samples._original(row)) for row in range(6)]))
     captions = encoder.encode_text([samples.manifest["caption"][row].as_py() for row in range(6)])
     arguments = (scorer.component, labels, labels[:6])
@@ -430,11 +431,11 @@ def test_another_number_of_processes_is_refused_with_the_reason(tmp_path):
 @pytest.mark.slow
 def test_every_listed_architecture_is_built(architecture):
     settings = RunModel(architecture=architecture)
-    whole = model.architecture(settings, text=True)
+    whole = build.architecture(settings, text=True)
     with torch.device("meta"):
         built = open_clip.CLIP(**whole.model_cfg)
     assert (
         built.visual.trunk.num_features
         == {"small": 384, "base": 768, "base_p32": 768, "large": 1024, "tiny": 96}[architecture]
     )
-    assert model.architecture(settings, text=False).model_cfg["embed_dim"] == built.visual.trunk.num_features
+    assert build.architecture(settings, text=False).model_cfg["embed_dim"] == built.visual.trunk.num_features

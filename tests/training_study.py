@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from genview import tables
 from genview.config.dataset import Dataset
-from genview.config.foreground import Encoder
+from genview.config.encoders import Encoder
 from genview.config.training import Run
 from genview.data import manifest, scenes
 from genview.training import precompute

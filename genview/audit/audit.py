@@ -15,12 +15,12 @@ from PIL import Image
 
 from genview import atomic, progress, tables
 from genview.audit import figures, measures
+from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit
-from genview.config.foreground import Encoder
 from genview.data.reader import Reader
+from genview.encoders import look
+from genview.encoders.look import LoadedEncoder
 from genview.errors import GenviewError
-from genview.foreground import encoder as encoders
-from genview.foreground.encoder import LoadedEncoder
 from genview.generation import seeds
 from genview.models import judge as judges
 from genview.models import load as models
@@ -93,7 +93,7 @@ def run(
     if pairs:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         for encoder_name, block in blocks.items():
-            loaded = encoders.load(block, device)
+            loaded = look.load(block, device)
             report["encoders"][encoder_name] = loaded.record
             found = cosines(pairs, loaded, block.batch_size, audit.diversity_images)
             named = {} if len(blocks) == 1 else {"encoder": encoder_name}

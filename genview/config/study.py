@@ -6,8 +6,9 @@ from pydantic import model_validator
 
 from genview.config.base import Block, FilePath, Name
 from genview.config.dataset import Dataset
+from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit, Evaluation
-from genview.config.foreground import Encoder, Foreground, NoiseLevel, PrincipalComponent
+from genview.config.foreground import Foreground, NoiseLevel, PrincipalComponent
 from genview.config.guidance import Guidance
 from genview.config.training import Run
 from genview.config.views import ViewSet

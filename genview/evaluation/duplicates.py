@@ -22,15 +22,15 @@ from torch.nn import functional
 
 from genview import atomic, tables
 from genview.config.dataset import Dataset
+from genview.config.encoders import Encoder
 from genview.config.evaluation import Duplicates
-from genview.config.foreground import Encoder
 from genview.data import manifest as manifests
 from genview.data.reader import Reader, data_root
+from genview.encoders import look
 from genview.errors import GenviewError
 from genview.evaluation import accuracy, catalogue, zeroshot
 from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part
-from genview.foreground import encoder as encoders
 from genview.progress import track
 
 logger = logging.getLogger("genview")
@@ -53,7 +53,7 @@ class Match:
     mirrored: bool = False
 
 
-def embeddings(part: Part, encoder: encoders.LoadedEncoder, batch_size: int) -> torch.Tensor:
+def embeddings(part: Part, encoder: look.LoadedEncoder, batch_size: int) -> torch.Tensor:
     """L2-normalised embeddings of the images of a part, and of their mirror images [2, n, E]."""
     rows: list[list[torch.Tensor]] = [[], []]
     starts = range(0, len(part), batch_size)
@@ -182,7 +182,7 @@ def run(
         GenviewError: more than ``stop_share`` of the test images are found among the pretraining images.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder = encoders.load(config, device)
+    encoder = look.load(config, device)
     part = test_part(request)
     test = embeddings(part, encoder, config.batch_size)
     threshold = min(settings.threshold, 1 - ROUNDING)

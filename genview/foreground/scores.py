@@ -13,12 +13,12 @@ import torch
 
 from genview import progress, tables
 from genview.config.dataset import Dataset
-from genview.config.foreground import Encoder
+from genview.config.encoders import Encoder
 from genview.data import manifest as manifests
 from genview.data.reader import Reader, data_root
+from genview.encoders import loader, look
 from genview.errors import GenviewError
-from genview.foreground import encoder as encoders
-from genview.foreground import loader, pca
+from genview.foreground import pca
 
 logger = logging.getLogger("genview")
 
@@ -62,7 +62,7 @@ def run(
         empty = {"key": [], "scores": [], "embedding": []}
         tables.write(empty, tables.SCORES, scores, encoder=direction.details["encoder_digest"], **stamp)
         return
-    encoder = encoders.load(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    encoder = look.load(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     if encoder.digest != direction.details["encoder_digest"]:
         raise GenviewError(f"{component}: fitted with other weights than {config.model} has now; fit it again")
     vector = torch.from_numpy(direction.component).to(encoder.device)

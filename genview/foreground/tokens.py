@@ -11,12 +11,12 @@ import torch
 
 from genview import atomic, progress
 from genview.config.dataset import Dataset
-from genview.config.foreground import Encoder
+from genview.config.encoders import Encoder
 from genview.data import manifest as manifests
 from genview.data.reader import Reader, data_root
+from genview.encoders import loader, look
 from genview.errors import GenviewError
-from genview.foreground import encoder as encoders
-from genview.foreground import loader, pca
+from genview.foreground import pca
 
 logger = logging.getLogger("genview")
 
@@ -38,7 +38,7 @@ def sample(keys: Sequence[str], count: int, seed: int) -> np.ndarray:
     return np.array(sorted(chosen), dtype=np.int64)
 
 
-def as_seen(images: torch.Tensor, encoder: encoders.LoadedEncoder) -> np.ndarray:
+def as_seen(images: torch.Tensor, encoder: look.LoadedEncoder) -> np.ndarray:
     """Normalised images [n, 3, S, S] as bytes [n, s, s, 3], s at most SHOWN_SIDE."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (encoder.mean, encoder.std))
     pixels = (images * std + mean).clamp(0, 1)
@@ -75,7 +75,7 @@ def run(
     """
     table = manifests.read(manifest, columns=["key", "path", "offset", "length"])
     rows = sample(table["key"].to_pylist(), count, seed)
-    encoder = encoders.load(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    encoder = look.load(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     reader = Reader(data_root(dataset, manifest))
     shown: list[np.ndarray] = []
     with progress.bar("tokens of the sample", total=len(rows)) as bar:

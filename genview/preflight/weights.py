@@ -9,18 +9,18 @@ from typing import Any
 import huggingface_hub
 
 from genview import provenance, targets
-from genview.config.foreground import Encoder
+from genview.config.encoders import Encoder
 from genview.config.study import Study
 from genview.config.views import ViewSet
+from genview.encoders import files
 from genview.errors import GenviewError
-from genview.foreground import weights
 from genview.models import load as models
 from genview.preflight.problem import Problem
 
 PIPELINES = {"txt": "StableDiffusionPipeline"}
 UNCLIP = "StableUnCLIPImg2ImgPipeline"
 """Pipeline classes of the modes: the others' is this one."""
-ARCHITECTURES = Path(__file__).parent.parent / "training/architectures"
+ARCHITECTURES = Path(__file__).parent.parent / "encoders/architectures"
 
 
 def present(study: Study) -> Iterator[Problem]:
@@ -57,7 +57,7 @@ def architectures(study: Study) -> Iterator[Problem]:
 
 def _folder(model: str, file: str, revision: str | None) -> tuple[Path | None, str | None]:
     """A model's folder (shipped, local, or in the hub's cache), or why there is none. Nothing is fetched."""
-    name = model.removeprefix(weights.HUB)
+    name = model.removeprefix(files.HUB)
     try:
         resolved = Path(models.resolve(name))
     except GenviewError as error:
@@ -102,10 +102,10 @@ def _encoder(encoder: Encoder) -> str | None:
         return f"model: {reason}"
     if not (folder / own).is_file():
         return f"model: {folder} holds no {encoder.library} model: it has no {own}"
-    if encoder.pretrained == weights.RANDOM:
+    if encoder.pretrained == files.RANDOM:
         return None
     try:
-        return _digest_problem(weights.file_in(folder), encoder.sha256)
+        return _digest_problem(files.file_in(folder), encoder.sha256)
     except GenviewError as error:
         return f"model: {error}"
 
@@ -123,7 +123,7 @@ def _named_encoder(encoder: Encoder) -> str | None:
     given = encoder.pretrained
     if given is None:
         return f"pretrained: missing: a tag ({', '.join(tags) or 'there is none'}), a file, or `random`"
-    if given == weights.RANDOM:
+    if given == files.RANDOM:
         return None
     if given not in tags:
         if Path(given).is_file():
@@ -146,7 +146,7 @@ def _tagged_weights(encoder: Encoder, library: Any) -> str | None:
     else:
         tag = library.get_pretrained_cfg(f"{encoder.model}.{encoder.pretrained}")
         repository, name = tag.hf_hub_id, tag.hf_hub_filename
-    file = _cached(repository, [name] if name else weights.PREFERRED, encoder.revision)
+    file = _cached(repository, [name] if name else files.PREFERRED, encoder.revision)
     if file:
         return _digest_problem(file, encoder.sha256)
     hint = f"it is fetched by: {_fetch(repository, encoder.revision)}"

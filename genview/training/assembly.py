@@ -10,10 +10,10 @@ import torch
 from genview.config.training import Run
 from genview.data import manifest as manifests
 from genview.data import reader as readers
+from genview.encoders import build, look
 from genview.errors import GenviewError
-from genview.foreground import encoder as encoders
 from genview.foreground import pca
-from genview.training import chance, model
+from genview.training import chance
 from genview.training.augment import Augment
 from genview.training.job import Job
 from genview.training.loop import batchnorm
@@ -34,7 +34,7 @@ METHODS: dict[str, type[Method]] = {"genviewpp": GenViewPlusPlus, "simclr": SimC
 class Parts:
     """What the loop works with."""
 
-    architecture: model.Architecture
+    architecture: build.Architecture
     samples: Samples
     method: Method
     seed: int
@@ -71,7 +71,7 @@ def _scorer(job: Job, augment: Augment, device: torch.device) -> Scorer | None:
         return None
     if job.quality is None:
         raise GenviewError(f"run {job.name}: its loss has quality weights, but no quality encoder is given")
-    encoder = encoders.load(job.quality.encoder, device)
+    encoder = look.load(job.quality.encoder, device)
     component = torch.as_tensor(np.asarray(pca.load(job.quality.component).component))
     return Scorer(encoder, component, augment.mean, augment.std)
 
@@ -88,7 +88,7 @@ def assemble(job: Job, device: torch.device) -> Parts:
     _check_captions(rows, run)
     indexes = _views(job, rows["key"])
     settings = run.data.augmentation
-    architecture = model.architecture(run.model, text=run.uses_text, image_size=settings.image_size)
+    architecture = build.architecture(run.model, text=run.uses_text, image_size=settings.image_size)
     augment = Augment(
         settings,
         architecture.image_size,
@@ -110,7 +110,7 @@ def assemble(job: Job, device: torch.device) -> Parts:
         quality=precomputed,
         clean=run.uses_quality and not run.loss.score_augmented,
     )
-    encoder = model.build(architecture, run.model, seed=chance.bits(seed, "weights"))
+    encoder = build.build(architecture, run.model, seed=chance.bits(seed, "weights"))
     if run.cached_chunk and batchnorm.has_batchnorm(encoder.visual):
         raise GenviewError(
             f"cached_chunk: architecture {run.model.architecture!r} has BatchNorm, whose statistics would be those of "

@@ -6,7 +6,7 @@ from typing import Any
 from genview import provenance
 from genview.config.base import Block
 from genview.config.dataset import Dataset
-from genview.config.foreground import Encoder
+from genview.config.encoders import Encoder
 from genview.config.training import Run
 
 LAYOUT = {"gpus_per_node", "nodes", "log_every_steps", "checkpoints"}

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 
 from genview import atomic, progress, provenance
 from genview.config.dataset import Dataset
-from genview.config.foreground import Encoder
+from genview.config.encoders import Encoder
 from genview.data import manifest as manifests
 from genview.data import reader as readers
-from genview.foreground import encoder as encoders
+from genview.encoders import look
 from genview.foreground import pca
 from genview.training import quality
 
@@ -59,7 +59,7 @@ def run(
     """
     rows = manifests.read_group(manifest, group)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loaded = encoders.load(encoder, device)
+    loaded = look.load(encoder, device)
     direction = torch.as_tensor(pca.load(component).component, device=device)
     originals = _Originals(rows, readers.Reader(readers.data_root(dataset, manifest)), loaded.preprocess)
     backgrounds = [torch.zeros(0, loaded.token_dim)]

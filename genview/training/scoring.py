@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genview.foreground.encoder import LoadedEncoder
+from genview.encoders.look import LoadedEncoder
 
 PROCESSOR_CHUNK = 32
 """Images per pass without a GPU: the activations of more leave the processor's caches (0.7 against 0.5 ms an image)."""

@@ -3,8 +3,8 @@
 from genview import stage
 from genview.audit import audit
 from genview.config import load
+from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit
-from genview.config.foreground import Encoder
 from genview.data.reader import data_root
 
 with stage.running(snakemake.log[0]):

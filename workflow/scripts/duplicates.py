@@ -4,8 +4,8 @@ from pathlib import Path
 
 from genview import stage
 from genview.config.dataset import Dataset
+from genview.config.encoders import Encoder
 from genview.config.evaluation import Duplicates
-from genview.config.foreground import Encoder
 from genview.data.keys import shard_names
 from genview.evaluation import duplicates
 from genview.evaluation.datasets import Request

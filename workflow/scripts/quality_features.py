@@ -2,7 +2,7 @@
 
 from genview import stage
 from genview.config import load
-from genview.config.foreground import Encoder
+from genview.config.encoders import Encoder
 from genview.training import precompute
 
 with stage.running(snakemake.log[0]):

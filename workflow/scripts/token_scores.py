@@ -2,7 +2,7 @@
 
 from genview import stage
 from genview.config.dataset import Dataset
-from genview.config.foreground import Encoder
+from genview.config.encoders import Encoder
 from genview.foreground import scores
 
 with stage.running(snakemake.log[0]):

@@ -17,8 +17,9 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from genview import atomic, progress, provenance
+from genview.encoders import save
 from genview.errors import GenviewError
-from genview.training import assembly, chance, composition, export, job, schedule
+from genview.training import assembly, card, chance, composition, job, schedule
 from genview.training.loop import batchnorm, cached, checkpoint, optimizers
 from genview.training.loop.distributed import average_gradients, mean_over_processes
 from genview.training.loop.metrics import Metrics, Throughput
@@ -258,7 +259,9 @@ class Trainer:
                 "parameters": sum(p.numel() for p in self.method.model.parameters()),
             }
             trained = self.method.model if self.average is None else self.average.module
-            export.write(self.job.model, trained, self.parts.architecture, self.job, record)
+            architecture = self.parts.architecture
+            readme = card.text(self.job, architecture, record)
+            save.write(self.job.model, trained, architecture, record=record, card=readme)
             with atomic.writing(self.job.metrics) as partial:
                 shutil.copyfile(Path(self.job.checkpoints) / "metrics.jsonl", partial)
         self.accelerator.wait_for_everyone()

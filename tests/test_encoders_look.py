@@ -12,11 +12,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from genview import provenance
-from genview.config.foreground import Encoder
+from genview.config.encoders import Encoder
 from genview.data import scenes
+from genview.encoders import loader, look
 from genview.errors import GenviewError
-from genview.foreground import encoder as encoders
-from genview.foreground import loader
 from genview.models.load import small_directory
 
 
@@ -35,7 +34,7 @@ def _activation(module, run):
 
 
 def _check_open_clip_vit(name, count):
-    encoder = encoders.load(Encoder(model=name, pretrained="random"))
+    encoder = look.load(Encoder(model=name, pretrained="random"))
     images = _images(encoder, count)
     tokens, embeddings = encoder.encode(images)
     normed, own = _activation(encoder.model.visual.ln_post, lambda: encoder.model.encode_image(images))
@@ -45,7 +44,7 @@ def _check_open_clip_vit(name, count):
 
 
 def _check_open_clip_convnext(name, count):
-    encoder = encoders.load(Encoder(model=name, pretrained="random", image_size=224))
+    encoder = look.load(Encoder(model=name, pretrained="random", image_size=224))
     images = _images(encoder, count)
     tokens, embeddings = encoder.encode(images)
     last, own = _activation(encoder.model.visual.trunk.stages[-1], lambda: encoder.model.encode_image(images))
@@ -76,7 +75,7 @@ def test_vit_b_32_gives_its_final_norm_tokens():
 
 
 def test_timm_vision_transformer_gives_its_normed_patch_tokens():
-    encoder = encoders.load(Encoder(library="timm", model="vit_tiny_patch16_224", pretrained="random", image_size=64))
+    encoder = look.load(Encoder(library="timm", model="vit_tiny_patch16_224", pretrained="random", image_size=64))
     images = _images(encoder)
     tokens, embeddings = encoder.encode(images)
     normed, _ = _activation(encoder.model.norm, lambda: encoder.model(images))
@@ -88,7 +87,7 @@ def test_timm_vision_transformer_gives_its_normed_patch_tokens():
 @pytest.mark.parametrize("name, module", [("convnext_atto", "stages"), ("swin_tiny_patch4_window7_224", "norm")])
 def test_timm_towers_with_maps_give_rows_of_tokens(name, module):
     size = 64 if module == "stages" else None
-    encoder = encoders.load(Encoder(library="timm", model=name, pretrained="random", image_size=size))
+    encoder = look.load(Encoder(library="timm", model=name, pretrained="random", image_size=size))
     images = _images(encoder, 1)
     last, _ = _activation(getattr(encoder.model, module), lambda: encoder.model(images))
     rows = last.permute(0, 2, 3, 1) if module == "stages" else last
@@ -98,7 +97,7 @@ def test_timm_towers_with_maps_give_rows_of_tokens(name, module):
 
 
 def test_the_shipped_encoder_agrees_with_open_clip():
-    encoder = encoders.load(Encoder(model="small/clip"))
+    encoder = look.load(Encoder(model="small/clip"))
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{small_directory('small/clip')}")
     image = Image.fromarray(scenes.scene(3, seed=1).image).resize((48, 40))
     torch.testing.assert_close(encoder.preprocess(image), transform(image), rtol=0, atol=0)
@@ -114,7 +113,7 @@ def test_the_shipped_encoder_agrees_with_open_clip():
 
 
 def test_weights_are_frozen_but_gradients_can_reach_the_images():
-    encoder = encoders.load(Encoder(model="small/clip"))
+    encoder = look.load(Encoder(model="small/clip"))
     images = _images(encoder).requires_grad_()
     assert not encoder.encode(images)[0].requires_grad
     tokens, _ = encoder.encode(images, gradients=True)
@@ -127,18 +126,18 @@ def test_weights_are_frozen_but_gradients_can_reach_the_images():
 def test_random_weights_are_the_same_each_time_and_leave_chance_alone():
     settings = Encoder(library="timm", model="vit_tiny_patch16_224", pretrained="random", image_size=32)
     torch.manual_seed(7)
-    first = encoders.load(settings)
+    first = look.load(settings)
     after = torch.rand(1)
     torch.manual_seed(7)
     assert torch.rand(1) == after
-    second = encoders.load(settings)
+    second = look.load(settings)
     images = _images(first)
     torch.testing.assert_close(first.encode(images)[0], second.encode(images)[0], rtol=0, atol=0)
     assert first.digest == second.digest and first.record["sha256"] is None
 
 
 def test_an_image_has_the_same_bits_whatever_shares_its_batch():
-    encoder = encoders.load(Encoder(model="small/clip"))
+    encoder = look.load(Encoder(model="small/clip"))
     images = _images(encoder, 16)
     whole = loader.encode_padded(encoder, images, 16)
     for size in (1, 5, 15):
@@ -154,7 +153,7 @@ def folder(tmp_path):
 
 def test_a_folder_is_loaded_and_its_digest_recorded(folder):
     expected = provenance.file_sha256(folder / "open_clip_model.safetensors")
-    encoder = encoders.load(Encoder(model=str(folder), sha256=expected))
+    encoder = look.load(Encoder(model=str(folder), sha256=expected))
     assert encoder.digest == expected and encoder.record["model"] == "encoder"
     assert str(folder.parent) not in json.dumps(encoder.record)
 
@@ -163,7 +162,7 @@ def test_other_weights_than_expected_are_not_loaded(folder):
     with pytest.raises(
         GenviewError, match=r"open_clip_model.safetensors: SHA-256 is [0-9a-f]{64}, but .* expects 0{64}"
     ):
-        encoders.load(Encoder(model=str(folder), sha256="0" * 64))
+        look.load(Encoder(model=str(folder), sha256="0" * 64))
 
 
 def test_a_file_of_weights_is_loaded(tmp_path):
@@ -172,7 +171,7 @@ def test_a_file_of_weights_is_loaded(tmp_path):
         source = open_clip.create_model("ViT-S-32-alt", pretrained_text=False).eval()
     file = tmp_path / "weights.safetensors"
     save_file({name: value.contiguous() for name, value in source.state_dict().items()}, file)
-    encoder = encoders.load(Encoder(model="ViT-S-32-alt", pretrained=str(file)))
+    encoder = look.load(Encoder(model="ViT-S-32-alt", pretrained=str(file)))
     images = _images(encoder, 1)
     with torch.no_grad():
         torch.testing.assert_close(encoder.encode(images)[1], source.encode_image(images))
@@ -183,7 +182,7 @@ def test_a_timm_file_of_weights_is_loaded(tmp_path):
     source = timm.create_model("vit_tiny_patch16_224", num_classes=0).eval()
     file = tmp_path / "weights.safetensors"
     save_file(source.state_dict(), file)
-    encoder = encoders.load(Encoder(library="timm", model="vit_tiny_patch16_224", pretrained=str(file)))
+    encoder = look.load(Encoder(library="timm", model="vit_tiny_patch16_224", pretrained=str(file)))
     images = _images(encoder, 1)
     with torch.no_grad():
         torch.testing.assert_close(encoder.encode(images)[1], source(images))
@@ -203,7 +202,7 @@ def test_a_timm_file_of_weights_is_loaded(tmp_path):
 )
 def test_what_cannot_be_loaded_says_what_to_do(settings, message):
     with pytest.raises(GenviewError, match=message):
-        encoders.load(Encoder(**settings))
+        look.load(Encoder(**settings))
 
 
 def test_weights_that_cannot_be_fetched_say_so(monkeypatch, tmp_path):
@@ -212,7 +211,7 @@ def test_weights_that_cannot_be_fetched_say_so(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for settings in ({"model": "ViT-H-14", "pretrained": "laion2b_s32b_b79k"}, {"model": "hf-hub:nobody/nothing"}):
         with pytest.raises(GenviewError, match="neither in the hub's cache nor can they be fetched"):
-            encoders.load(Encoder(**settings))
+            look.load(Encoder(**settings))
 
 
 def test_a_folder_with_several_weights_must_tell_which(folder):
@@ -220,17 +219,17 @@ def test_a_folder_with_several_weights_must_tell_which(folder):
     shutil.copy(weights, folder / "one.safetensors")
     weights.rename(folder / "two.safetensors")
     with pytest.raises(GenviewError, match=r"found one\.safetensors, two\.safetensors"):
-        encoders.load(Encoder(model=str(folder)))
+        look.load(Encoder(model=str(folder)))
 
 
 def test_a_tower_without_text_says_so():
-    encoder = encoders.load(Encoder(library="timm", model="convnext_atto", pretrained="random", image_size=32))
+    encoder = look.load(Encoder(library="timm", model="convnext_atto", pretrained="random", image_size=32))
     with pytest.raises(GenviewError, match="has no text tower"):
         encoder.encode_text(["words"])
 
 
 def test_the_transform_crops_the_middle():
-    encoder = encoders.load(Encoder(model="small/clip"))
+    encoder = look.load(Encoder(model="small/clip"))
     wide = np.zeros((32, 96, 3), np.uint8)
     wide[:, 32:64] = 255
     white = encoder.preprocess(Image.fromarray(wide))

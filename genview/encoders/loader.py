@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from genview.data.reader import Reader
+from genview.encoders.look import LoadedEncoder
 from genview.errors import GenviewError
-from genview.foreground.encoder import LoadedEncoder
 
 
 class Images(Dataset):

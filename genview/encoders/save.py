@@ -13,59 +13,8 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from genview import __version__, atomic
-from genview.training.job import Job
-from genview.training.model import Architecture
-
-CARD = """\
----
-library_name: open_clip
-tags: [genview, contrastive-pretraining]
----
-# {name}
-
-Pretrained by GenView {version}, run `{name}` of study `{study}`.
-
-| | |
-|---|---|
-| image tower | {tower} (timm), {size} x {size} pixels |
-| text tower | {text} |
-| method | {method} |
-| data | {images} originals; per sample {views} views{sets} |
-| length | {epochs} epochs, {steps} steps of {samples} samples |
-
-Weights: `open_clip_model.safetensors`{averaged}. `run.json` holds the effective configuration and the data's digests.
-
-```python
-model, _, preprocess = open_clip.create_model_and_transforms("local-dir:<this folder>")
-tower = timm.create_model("local-dir:<this folder>/timm")  # the image tower alone
-```
-{warning}"""
-
-
-def _card(job: Job, architecture: Architecture, record: dict[str, Any]) -> str:
-    run = job.run
-    sets = ", ".join(f"{name} ({share:g})" for name, share in run.data.views.items())
-    return CARD.format(
-        name=job.name,
-        version=__version__,
-        study=job.study,
-        tower=architecture.model_cfg["vision_cfg"]["timm_model_name"],
-        size=architecture.image_size,
-        text="CLIP, trained" if architecture.has_text else "none: a placeholder",
-        method=run.method,
-        images=record["images"],
-        views=record["views_per_sample"],
-        sets=f", view sets: {sets}" if sets else ", no generated ones",
-        epochs=run.epochs,
-        steps=record["steps"],
-        samples=record["samples_per_step"],
-        averaged=f" (exponential moving average, decay {run.ema})" if run.ema else "",
-        warning=""
-        if architecture.has_text
-        else "\nNo loss of this run used captions: the text tower is an untrained placeholder, without which\n"
-        "open_clip cannot load a model. Use the image tower alone.\n",
-    )
+from genview import atomic
+from genview.encoders.build import Architecture
 
 
 def _complete(model: nn.Module, architecture: Architecture) -> dict[str, Tensor]:
@@ -104,15 +53,17 @@ def _save_timm(state: dict[str, Tensor], architecture: Architecture, folder: Pat
     timm.models.save_for_hf(trunk, folder, model_args={"num_classes": 0, **pool}, safe_serialization=True)
 
 
-def write(target: str | Path, model: nn.Module, architecture: Architecture, job: Job, record: dict[str, Any]) -> None:
+def write(
+    target: str | Path, model: nn.Module, architecture: Architecture, *, record: dict[str, Any], card: str
+) -> None:
     """Write the model's directory, complete or not at all.
 
     Args:
         target: the directory.
         model: ``open_clip.CLIP`` or ``ImageModel``.
         architecture: what it was built from.
-        job: settings for the card.
         record: what is known of the run; becomes ``run.json``.
+        card: text of ``README.md``.
     """
     state = _complete(model, architecture)
     with atomic.writing(target) as folder:
@@ -127,4 +78,4 @@ def write(target: str | Path, model: nn.Module, architecture: Architecture, job:
                 for path in Path(scratch).iterdir():
                     shutil.copy(path, folder / path.name)
         atomic.write_text(folder / "run.json", json.dumps(record, indent=2, sort_keys=True) + "\n")
-        atomic.write_text(folder / "README.md", _card(job, architecture, record))
+        atomic.write_text(folder / "README.md", card)

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from genview import provenance
-from genview.config.foreground import Encoder
+from genview.config.encoders import Encoder
+from genview.encoders import files, find, towers
 from genview.errors import GenviewError
-from genview.foreground import towers, weights
 
 logger = logging.getLogger("genview")
 
@@ -84,7 +84,7 @@ class LoadedEncoder:
 
 
 def _load_open_clip(encoder: Encoder) -> dict[str, Any]:
-    found, preprocess = towers.find_open_clip(encoder)
+    found, preprocess = find.open_clip_weights(encoder)
     model = towers.build_open_clip(encoder, found, preprocess)
     visual = model.visual
     config = PreprocessCfg(**visual.preprocess_cfg)
@@ -103,7 +103,7 @@ def _load_open_clip(encoder: Encoder) -> dict[str, Any]:
 
 
 def _load_timm(encoder: Encoder) -> dict[str, Any]:
-    found = towers.find_timm(encoder)
+    found = find.timm_weights(encoder)
     model = towers.build_timm(encoder, found)
     overrides = {"input_size": (3, encoder.image_size, encoder.image_size)} if encoder.image_size else {}
     config = timm.data.resolve_data_config(overrides, model=model)
@@ -137,7 +137,7 @@ def load(encoder: Encoder, device: torch.device | str = "cpu") -> LoadedEncoder:
     record = {
         "library": encoder.library,
         "model": name,
-        "pretrained": weights.RANDOM if found.file is None else found.file.name,
+        "pretrained": files.RANDOM if found.file is None else found.file.name,
         "revision": found.revision,
         "sha256": found.sha256,
         "image_size": parts["image_size"],

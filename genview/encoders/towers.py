@@ -12,10 +12,8 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from genview.config.foreground import Encoder
-from genview.errors import GenviewError
-from genview.foreground import weights
-from genview.foreground.weights import Weights
+from genview.config.encoders import Encoder
+from genview.encoders.files import Weights
 
 RANDOM_SEED = 0
 """Of random weights: two loads of an encoder without weights are the same encoder."""
@@ -73,43 +71,6 @@ def _seeded(build):
         return build()
 
 
-def find_open_clip(encoder: Encoder) -> tuple[Weights, dict]:
-    """The weights of an open_clip model, and the preprocessing that its pretrained tag asks for."""
-    folder = weights.folder_of(encoder)
-    if encoder.pretrained == weights.RANDOM:
-        return Weights(f"local-dir:{folder}" if folder else encoder.model, folder, None, None, None), {}
-    if folder:
-        if encoder.pretrained:
-            raise GenviewError(
-                f"encoder {encoder.model}: a folder brings its own weights; leave `pretrained` out (or `random`)"
-            )
-        return weights.checked(encoder, f"local-dir:{folder}", folder, weights.file_in(folder)), {}
-    if encoder.model not in open_clip.list_models():
-        raise GenviewError(
-            f"encoder {encoder.model!r}: neither a folder nor an architecture that open_clip knows "
-            "(python -c 'import open_clip; print(open_clip.list_models())' lists them)"
-        )
-    if encoder.pretrained is None:
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(encoder.model)) or "none"
-        raise GenviewError(
-            f"encoder {encoder.model}: `pretrained` is missing: a tag ({tags}), a file, or `random` for random weights"
-        )
-    tag = open_clip.get_pretrained_cfg(encoder.model, encoder.pretrained)
-    if not tag:
-        return weights.checked(encoder, encoder.model, None, weights.local_file(encoder)), {}
-    preprocess = {key: tag[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in tag}
-    if tag.get("hf_hub"):
-        repository, _, name = tag["hf_hub"].rpartition("/")
-        names = [name] if name else list(weights.PREFERRED)
-        file = weights.fetch_file(repository, names, encoder.revision)
-    else:
-        try:
-            file = open_clip.download_pretrained(tag)
-        except (OSError, RuntimeError) as error:
-            raise weights.explained(tag["url"], None, error) from error
-    return weights.checked(encoder, encoder.model, None, file), preprocess
-
-
 def build_open_clip(encoder: Encoder, found: Weights, preprocess: dict) -> nn.Module:
     """The whole open_clip model, in float32 on the CPU, evaluation mode."""
     model = _seeded(
@@ -123,32 +84,6 @@ def build_open_clip(encoder: Encoder, found: Weights, preprocess: dict) -> nn.Mo
         )
     )
     return model.eval()
-
-
-def find_timm(encoder: Encoder) -> Weights:
-    """The weights of a timm model."""
-    folder = weights.folder_of(encoder)
-    if folder:
-        name = f"local-dir:{folder}"
-        if encoder.pretrained == weights.RANDOM:
-            return Weights(name, folder, None, None, None)
-        return weights.checked(encoder, name, folder, weights.file_in(folder))
-    if not timm.is_model(encoder.model):
-        raise GenviewError(f"encoder {encoder.model!r}: neither a folder nor an architecture that timm knows")
-    if encoder.pretrained is None:
-        tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{encoder.model}.*")]
-        raise GenviewError(
-            f"encoder {encoder.model}: `pretrained` is missing: a tag ({', '.join(tags) or 'none'}), a file, or "
-            "`random` for random weights"
-        )
-    if encoder.pretrained == weights.RANDOM:
-        return Weights(encoder.model, None, None, None, None)
-    name = f"{encoder.model}.{encoder.pretrained}"
-    if name not in timm.list_pretrained(f"{encoder.model}.*"):
-        return weights.checked(encoder, encoder.model, None, weights.local_file(encoder))
-    hub = timm.get_pretrained_cfg(name)
-    names = [hub.hf_hub_filename] if hub.hf_hub_filename else list(weights.PREFERRED)
-    return weights.checked(encoder, name, None, weights.fetch_file(hub.hf_hub_id, names, encoder.revision))
 
 
 def build_timm(encoder: Encoder, found: Weights) -> nn.Module:

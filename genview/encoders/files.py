@@ -8,7 +8,7 @@ import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from genview import provenance
-from genview.config.foreground import Encoder
+from genview.config.encoders import Encoder
 from genview.errors import GenviewError
 from genview.models import load as models
 

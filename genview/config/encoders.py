@@ -1,0 +1,26 @@
+"""Encoders: which model, where its weights come from, how it is run."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from genview.config.base import Block, ModelPath, Sha256
+
+
+class Encoder(Block):
+    """A frozen image(-text) encoder: any open_clip model or timm image tower."""
+
+    library: Literal["open_clip", "timm"] = "open_clip"
+    model: ModelPath = "small/clip"
+    """open_clip or timm architecture (``ViT-H-14``), a directory, ``hf-hub:...``, or a shipped one (``small/clip``)."""
+    pretrained: ModelPath | None = None
+    """Weights: a tag (``laion2b_s32b_b79k``), a file, or null for a directory that has its own; ``random`` for none."""
+    revision: str | None = None
+    """Revision of weights fetched from the hub."""
+    sha256: Sha256 | None = None
+    """Expected SHA-256 of the weights file; checked before use and recorded."""
+    image_size: int | None = Field(None, ge=16)
+    """Override of the input size in pixels; null: the model's own."""
+    batch_size: int = Field(64, ge=1)
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Autocast type; fp16 and bf16 are for GPUs."""

@@ -1,0 +1,72 @@
+"""Find an encoder: its architecture as a library knows it, and its weights file, whichever way they are named."""
+
+import open_clip
+import timm
+
+from genview.config.encoders import Encoder
+from genview.encoders import files
+from genview.encoders.files import Weights
+from genview.errors import GenviewError
+
+
+def open_clip_weights(encoder: Encoder) -> tuple[Weights, dict]:
+    """The weights of an open_clip model, and the preprocessing that its pretrained tag asks for."""
+    folder = files.folder_of(encoder)
+    if encoder.pretrained == files.RANDOM:
+        return Weights(f"local-dir:{folder}" if folder else encoder.model, folder, None, None, None), {}
+    if folder:
+        if encoder.pretrained:
+            raise GenviewError(
+                f"encoder {encoder.model}: a folder brings its own weights; leave `pretrained` out (or `random`)"
+            )
+        return files.checked(encoder, f"local-dir:{folder}", folder, files.file_in(folder)), {}
+    if encoder.model not in open_clip.list_models():
+        raise GenviewError(
+            f"encoder {encoder.model!r}: neither a folder nor an architecture that open_clip knows "
+            "(python -c 'import open_clip; print(open_clip.list_models())' lists them)"
+        )
+    if encoder.pretrained is None:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(encoder.model)) or "none"
+        raise GenviewError(
+            f"encoder {encoder.model}: `pretrained` is missing: a tag ({tags}), a file, or `random` for random weights"
+        )
+    tag = open_clip.get_pretrained_cfg(encoder.model, encoder.pretrained)
+    if not tag:
+        return files.checked(encoder, encoder.model, None, files.local_file(encoder)), {}
+    preprocess = {key: tag[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in tag}
+    if tag.get("hf_hub"):
+        repository, _, name = tag["hf_hub"].rpartition("/")
+        names = [name] if name else list(files.PREFERRED)
+        file = files.fetch_file(repository, names, encoder.revision)
+    else:
+        try:
+            file = open_clip.download_pretrained(tag)
+        except (OSError, RuntimeError) as error:
+            raise files.explained(tag["url"], None, error) from error
+    return files.checked(encoder, encoder.model, None, file), preprocess
+
+
+def timm_weights(encoder: Encoder) -> Weights:
+    """The weights of a timm model."""
+    folder = files.folder_of(encoder)
+    if folder:
+        name = f"local-dir:{folder}"
+        if encoder.pretrained == files.RANDOM:
+            return Weights(name, folder, None, None, None)
+        return files.checked(encoder, name, folder, files.file_in(folder))
+    if not timm.is_model(encoder.model):
+        raise GenviewError(f"encoder {encoder.model!r}: neither a folder nor an architecture that timm knows")
+    if encoder.pretrained is None:
+        tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{encoder.model}.*")]
+        raise GenviewError(
+            f"encoder {encoder.model}: `pretrained` is missing: a tag ({', '.join(tags) or 'none'}), a file, or "
+            "`random` for random weights"
+        )
+    if encoder.pretrained == files.RANDOM:
+        return Weights(encoder.model, None, None, None, None)
+    name = f"{encoder.model}.{encoder.pretrained}"
+    if name not in timm.list_pretrained(f"{encoder.model}.*"):
+        return files.checked(encoder, encoder.model, None, files.local_file(encoder))
+    hub = timm.get_pretrained_cfg(name)
+    names = [hub.hf_hub_filename] if hub.hf_hub_filename else list(files.PREFERRED)
+    return files.checked(encoder, name, None, files.fetch_file(hub.hf_hub_id, names, encoder.revision))
