@@ -23,8 +23,13 @@ include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/targets.smk"
-include: "workflow/rules/small_models.smk"
 include: "workflow/rules/checks.smk"
+
+
+# No study asks for the recipes: a copy of the workflow without them is a whole one.
+if Path("recipes").is_dir():
+
+    include: "workflow/rules/small_models.smk"
 
 
 rule all:
