@@ -37,7 +37,7 @@ from genview.foreground import pca
 from genview.generation import embeddings, jpeg, pipelines
 from genview.generation.plan import Request
 from genview.generation.sampler import Sampler
-from genview.training import precompute
+from genview.training.data import precompute
 from genview.training.job import Job, Quality
 from genview.training.loop import trainer as loop
 

@@ -25,10 +25,10 @@ from genview.config.training import Run
 from genview.data import scenes
 from genview.encoders import build, look
 from genview.training import losses, quality
+from genview.training.data.batch import Batch, Group
 from genview.training.loop import optimizers
 from genview.training.methods.genviewpp import GenViewPlusPlus
 from genview.training.methods.method import sample_labels
-from genview.training.samples import Batch
 from genview.training.scoring import Scorer
 
 VIEWS = 4
@@ -59,7 +59,8 @@ def make_batch(built, count, device):
     views = ((pixels - mean) / std).unflatten(0, (VIEWS, count)).to(device)
     captions = [scene.caption for scene in drawn[:count]]
     text = built.tokenizer()(captions).to(device)
-    return Batch([str(index) for index in range(count)], views, None, text, None, None, 0), captions
+    group = Group(views, None, tuple(range(len(views))), torch.zeros(views.shape[:2], dtype=torch.bool))
+    return Batch([str(index) for index in range(count)], (group,), text), captions
 
 
 def published_losses(method, batch, captions, original, labels, clock, autocast):

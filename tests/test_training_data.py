@@ -15,11 +15,11 @@ from genview.config.training import Augmentation, RunData
 from genview.data import scenes
 from genview.data.reader import Reader
 from genview.errors import GenviewError
-from genview.training import composition
-from genview.training.augment import Augment
-from genview.training.composition import ORIGINAL, compose
-from genview.training.samples import Order, Samples, loader
-from genview.training.views import ViewIndex
+from genview.training.data import composition
+from genview.training.data.augment import Augment
+from genview.training.data.composition import ORIGINAL, compose
+from genview.training.data.samples import Order, Samples, loader
+from genview.training.data.views import ViewIndex
 
 KEYS = [f"key-{index}" for index in range(200)]
 THREE = {"img": 1.0, "txt": 1.0, "imgtxt": 1.0}

@@ -18,12 +18,12 @@ from genview.encoders import build, save
 from genview.errors import GenviewError
 from genview.training import __main__ as command_line
 from genview.training import assembly, schedule
+from genview.training.data.samples import Order, loader
 from genview.training.job import Job
 from genview.training.loop import cached
 from genview.training.loop.trainer import Trainer, train
 from genview.training.losses import multi_positive_loss
 from genview.training.methods.method import sample_labels
-from genview.training.samples import Order, loader
 
 FOUR = {"image_image": 1, "image_image_quality": 1, "image_text": 1, "image_text_quality": 1}
 IMAGES = {"image_image": 1, "image_text": 0}

@@ -15,7 +15,7 @@ from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.config.training import Run
 from genview.data import manifest, scenes
-from genview.training import precompute
+from genview.training.data import precompute
 from genview.training.job import Job, Quality
 
 STAMP = {"stage": "test", "study": "test", "parameters": "p", "code": "c"}
@@ -59,6 +59,7 @@ def write_manifest(folder: Path, count: int, *, shards: int = 2) -> pa.Table:
         "offset": [places[name][0] for name in names],
         "length": [places[name][1] for name in names],
         "caption": [scene.caption for scene in drawn],
+        "captions": [None] * count,
         "label": [str(scene.class_index) for scene in drawn],
         "width": [32] * count,
         "height": [32] * count,

@@ -13,17 +13,17 @@ from genview.data import reader as readers
 from genview.encoders import build, look
 from genview.errors import GenviewError
 from genview.foreground import pca
-from genview.training import chance
-from genview.training.augment import Augment
+from genview.training.data import chance
+from genview.training.data.augment import Augment
+from genview.training.data.precomputed import PrecomputedQuality
+from genview.training.data.samples import Samples
+from genview.training.data.views import ViewIndex
 from genview.training.job import Job
 from genview.training.loop import batchnorm
 from genview.training.methods.genviewpp import GenViewPlusPlus
 from genview.training.methods.method import Method
 from genview.training.methods.simclr import SimCLR
-from genview.training.precomputed import PrecomputedQuality
-from genview.training.samples import Samples
 from genview.training.scoring import Scorer
-from genview.training.views import ViewIndex
 
 logger = logging.getLogger("genview")
 

@@ -4,7 +4,7 @@ include: "training_inputs.smk"
 rule quality_features:
     """Originals' backgrounds and captions' embeddings by the quality encoder, once, for all runs."""
     input:
-        code=code("genview.training.precompute", script="quality_features"),
+        code=code("genview.training.data.precompute", script="quality_features"),
         settings=recorded("quality_features", quality_settings),
         manifest=MANIFEST,
         images=PACKED,

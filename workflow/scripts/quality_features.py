@@ -3,7 +3,7 @@
 from genview import stage
 from genview.config import load
 from genview.config.encoders import Encoder
-from genview.training import precompute
+from genview.training.data import precompute
 
 with stage.running(snakemake.log[0]):
     settings = stage.settings(snakemake.input.settings)
@@ -14,6 +14,6 @@ with stage.running(snakemake.log[0]):
         group=snakemake.wildcards.group,
         component=snakemake.input.component,
         output=snakemake.output[0],
-        stamp=stage.stamp("quality_features", settings["study"], settings, "genview.training.precompute"),
+        stamp=stage.stamp("quality_features", settings["study"], settings, "genview.training.data.precompute"),
         workers=snakemake.threads - 1,
     )

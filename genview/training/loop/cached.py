@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from genview.training.data.batch import Batch
 from genview.training.methods.method import Method
-from genview.training.samples import Batch
 
 
 def _parts(batch: Batch, chunk: int) -> list[tuple[Tensor, Tensor | None]]:

@@ -19,12 +19,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from genview import atomic, progress, provenance
 from genview.encoders import save
 from genview.errors import GenviewError
-from genview.training import assembly, card, chance, composition, job, schedule
+from genview.training import assembly, card, job, schedule
+from genview.training.data import chance, composition
+from genview.training.data.batch import Batch
+from genview.training.data.samples import Order, loader
 from genview.training.loop import batchnorm, cached, checkpoint, optimizers
 from genview.training.loop.distributed import average_gradients, mean_over_processes
 from genview.training.loop.metrics import Metrics, Throughput
 from genview.training.loop.stopping import Stopped, Watch
-from genview.training.samples import Batch, Order, loader
 
 logger = logging.getLogger("genview")
 
@@ -166,7 +168,7 @@ class Trainer:
 
     def _log(self, step: int, rate: float, terms: dict[str, torch.Tensor], parts: list[Batch]) -> None:
         samples = self.order.samples_per_step
-        self.throughput.step(samples, samples * parts[0].views.shape[0])
+        self.throughput.step(samples, samples * parts[0].count)
         if step % self.run.log_every_steps and step != self.total_steps:
             return
         values = {name if name == "loss" else f"{name}_loss": float(term) for name, term in terms.items()}

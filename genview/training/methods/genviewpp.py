@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from genview.config.training import Run
 from genview.training import quality, schedule
+from genview.training.data.batch import Batch
 from genview.training.losses import image_text_loss, multi_positive_loss
 from genview.training.methods.method import Method, projected, projection_head, sample_labels
-from genview.training.samples import Batch
 from genview.training.scoring import Scorer
 
 MAXIMUM_LOGIT_SCALE = math.log(100)

@@ -5,8 +5,8 @@ from lightly.models.modules.heads import ProjectionHead
 from torch import Tensor, nn
 
 from genview.config.training import Run
+from genview.training.data.batch import Batch
 from genview.training.loop.distributed import rank
-from genview.training.samples import Batch
 from genview.training.scoring import Scorer
 
 

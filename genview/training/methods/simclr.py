@@ -5,10 +5,11 @@ from torch import Tensor, nn
 
 from genview.config.training import Run
 from genview.errors import GenviewError
-from genview.training import composition, quality
+from genview.training import quality
+from genview.training.data import composition
+from genview.training.data.batch import Batch
 from genview.training.losses import multi_positive_loss
 from genview.training.methods.method import Method, projected, projection_head, sample_labels
-from genview.training.samples import Batch
 from genview.training.scoring import Scorer
 
 

@@ -17,44 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 from genview.config.training import RunData
 from genview.data.reader import Reader
 from genview.errors import GenviewError
-from genview.training import chance, composition
-from genview.training.augment import Augment
-from genview.training.precomputed import PrecomputedQuality
-from genview.training.views import ViewIndex
-
-
-@dataclass
-class Batch:
-    """One process's part of a step.
-
-    Attributes:
-        keys: B names.
-        views: float32 [V, B, 3, S, S], normalised for the model that is trained.
-        clean: the same crops before their colours were changed; None where nothing asks for them.
-        text: token ids [B, L]; None without captions.
-        original_background: [B, D] of the quality encoder; caption_embedding: [B, E]; None where not needed.
-        fallbacks: generated views that were missing and replaced by the original.
-    """
-
-    keys: list[str]
-    views: Tensor
-    clean: Tensor | None
-    text: Tensor | None
-    original_background: Tensor | None
-    caption_embedding: Tensor | None
-    fallbacks: int
-
-    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        values = {name: change(v) if isinstance(v, Tensor) else v for name, v in vars(self).items()}
-        return Batch(**values)
-
-    def to(self, device: torch.device) -> "Batch":
-        """On a device; the copy of pinned memory does not wait."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pin_memory(self) -> "Batch":
-        """In page-locked memory (called by the loader)."""
-        return self._map(Tensor.pin_memory)
+from genview.training.data import chance, composition
+from genview.training.data.augment import Augment
+from genview.training.data.batch import Batch, Group
+from genview.training.data.precomputed import PrecomputedQuality
+from genview.training.data.views import ViewIndex
 
 
 class Samples(Dataset):
@@ -87,7 +54,7 @@ class Samples(Dataset):
         epoch, row = index
         key = self.manifest["key"][row].as_py()
         images: dict[Any, Any] = {}
-        views, clean, fallbacks = [], [], 0
+        views, clean, generated, fallbacks = [], [], [], 0
         for source, draw, seed in composition.compose(self.data, self.seed, epoch, key):
             image = None
             if source is not composition.ORIGINAL:
@@ -96,6 +63,7 @@ class Samples(Dataset):
                     images[place] = self.views[source].image(row, draw)
                 image = images[place]
                 fallbacks += image is None
+            generated.append(image is not None)
             if image is None:
                 if composition.ORIGINAL not in images:
                     images[composition.ORIGINAL] = self._original(row)
@@ -107,6 +75,7 @@ class Samples(Dataset):
             "key": key,
             "views": torch.stack(views),
             "clean": torch.stack(clean) if self.clean else None,
+            "generated": generated,
             "caption": self.manifest["caption"][row].as_py() if self.tokenizer else None,
             "quality": self.quality[row] if self.quality else None,
             "fallbacks": fallbacks,
@@ -115,10 +84,15 @@ class Samples(Dataset):
     def collate(self, samples: Sequence[dict[str, Any]]) -> Batch:
         """Samples to a batch, view-major."""
         quality = [sample["quality"] for sample in samples] if self.quality else None
+        group = Group(
+            torch.stack([sample["views"] for sample in samples], dim=1),
+            torch.stack([sample["clean"] for sample in samples], dim=1) if self.clean else None,
+            tuple(range(len(samples[0]["generated"]))),
+            torch.tensor([sample["generated"] for sample in samples]).T,
+        )
         return Batch(
             keys=[sample["key"] for sample in samples],
-            views=torch.stack([sample["views"] for sample in samples], dim=1),
-            clean=torch.stack([sample["clean"] for sample in samples], dim=1) if self.clean else None,
+            groups=(group,),
             text=self.tokenizer([sample["caption"] for sample in samples]) if self.tokenizer else None,
             original_background=torch.stack([background for background, _ in quality]) if quality else None,
             caption_embedding=torch.stack([caption for _, caption in quality]) if quality else None,

@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from genview.config.training import RunData
-from genview.training import chance
+from genview.training.data import chance
 
 ORIGINAL = None
 """Source of a slice: the original image rather than a set of views."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 from genview.config.training import Augmentation
-from genview.training import chance
+from genview.training.data import chance
 
 
 def _blur_kernel(image_size: int) -> int:

@@ -1,0 +1,1 @@
+"""What a training run reads: samples, views, augmentation, chance, precomputed features."""
