@@ -13,6 +13,7 @@ from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
 from genview.config.training import RunModel
+from genview.encoders import towers
 from genview.errors import GenviewError
 from genview.models import load
 
@@ -22,12 +23,56 @@ PLACEHOLDER_TEXT = {"context_length": 8, "vocab_size": 49408, "width": 8, "heads
 """Text tower of an exported image-only model: the class must have one; untrained, as small as can be."""
 
 
-class ImageModel(nn.Module):
+class _Face:
+    """What the trained model shows to methods: no method looks into a tower.
+
+    B images of S x S pixels, normalised; F features, E the width of the space shared with text.
+    """
+
+    visual: nn.Module
+
+    @property
+    def num_features(self) -> int:
+        """F, of ``pooled``."""
+        return towers.width(self.visual)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether it has a text tower: ``encode_text`` and ``logit_scale``."""
+        return hasattr(self, "logit_scale")
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """Images [B, 3, S, S] to features [B, F], before the projection to the text space."""
+        return towers.of(self.visual).see(images, ("pooled",)).pooled
+
+    def projected(self, pooled: Tensor) -> Tensor:
+        """Features [B, F] to embeddings [B, E], not L2-normalised; the same, where there is no projection."""
+        return towers.of(self.visual).projected(pooled)
+
+    def see(self, images: Tensor, *wanted: str) -> towers.Seen:
+        """Any of ``tokens``, ``pooled``, ``embedding``, ``local`` from one forward pass; see `towers` for shapes."""
+        return towers.of(self.visual).see(images, wanted)
+
+    def dense(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Global [B, E] and local [B, T, E] features, both in the embedding's space, not L2-normalised."""
+        seen = self.see(images, "embedding", "local")
+        return seen.embedding, seen.local
+
+
+class ImageModel(_Face, nn.Module):
     """The image tower alone, under the name that it has in an open_clip model."""
 
-    def __init__(self, visual: TimmModel):
+    def __init__(self, visual: nn.Module):
         super().__init__()
         self.visual = visual
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute activations in the backward pass instead of keeping them."""
+        self.visual.set_grad_checkpointing(enable)
+
+
+class ImageTextModel(_Face, open_clip.CLIP):
+    """open_clip's model of an image and a text tower."""
 
 
 @dataclass
@@ -120,11 +165,11 @@ def architecture(settings: RunModel, *, text: bool, image_size: int | None = Non
 
 
 def build(built: Architecture, settings: RunModel, *, seed: int) -> nn.Module:
-    """The model with random weights: ``open_clip.CLIP``, or ``ImageModel`` where no loss needs captions."""
+    """The model with random weights: ``ImageTextModel``, or ``ImageModel`` where no loss needs captions."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if built.has_text:
-            model = open_clip.CLIP(**built.model_cfg, init_logit_scale=settings.initial_logit_scale)
+            model = ImageTextModel(**built.model_cfg, init_logit_scale=settings.initial_logit_scale)
         else:
             vision = built.model_cfg["vision_cfg"]
             model = ImageModel(

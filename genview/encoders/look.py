@@ -34,7 +34,7 @@ class LoadedEncoder:
         record: what made it, for an artifact's metadata: no paths of this machine.
     """
 
-    tower: nn.Module
+    tower: towers.TimmTower | towers.OpenClipTower
     model: nn.Module
     transform: Any
     tokenizer: Any
@@ -66,8 +66,35 @@ class LoadedEncoder:
             torch.set_grad_enabled(gradients),
             torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None),
         ):
-            tokens, embeddings, self.grid = self.tower(images)
-        return tokens.float(), embeddings.float()
+            seen = self.tower.see(images, ("tokens", "embedding"))
+        self.grid = seen.grid
+        return seen.tokens.float(), seen.embedding.float()
+
+    def look(self, images: Tensor, *wanted: str, gradients: bool = False) -> towers.Seen:
+        """What is wanted of images, from one forward pass, float32; see `towers` for shapes.
+
+        Args:
+            images: [B, 3, S, S], normalised with this encoder's mean and std, on any device.
+            wanted: ``tokens``, ``pooled``, ``embedding`` (not L2-normalised), ``local``.
+            gradients: let gradients flow to the images; the weights stay frozen.
+
+        Raises:
+            GenviewError: the tower has no such thing.
+        """
+        images = images.to(self.device, non_blocking=True)
+        with (
+            torch.set_grad_enabled(gradients),
+            torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None),
+        ):
+            seen = self.tower.see(images, wanted)
+        for name in wanted:
+            setattr(seen, name, getattr(seen, name).float())
+        return seen
+
+    def dense(self, images: Tensor, *, gradients: bool = False) -> tuple[Tensor, Tensor]:
+        """Global [B, E] and local [B, T, E] features of normalised images, both in the embedding's space, float32."""
+        seen = self.look(images, "embedding", "local", gradients=gradients)
+        return seen.embedding, seen.local
 
     def encode_text(self, texts: list[str]) -> Tensor:
         """Text embeddings [B, E] (projected, not L2-normalised), float32.
@@ -88,12 +115,11 @@ def _load_open_clip(encoder: Encoder) -> dict[str, Any]:
     model = towers.build_open_clip(encoder, found, preprocess)
     visual = model.visual
     config = PreprocessCfg(**visual.preprocess_cfg)
-    tower = towers.TimmTower(visual.trunk, visual.head) if hasattr(visual, "trunk") else towers.OpenClipTower(visual)
     size = config.size if isinstance(config.size, int) else config.size[0]
     return {
         "found": found,
         "model": model,
-        "tower": tower,
+        "image": visual,
         "transform": image_transform_v2(config, is_train=False),
         "tokenizer": open_clip.get_tokenizer(found.model),
         "mean": tuple(config.mean),
@@ -110,7 +136,7 @@ def _load_timm(encoder: Encoder) -> dict[str, Any]:
     return {
         "found": found,
         "model": model,
-        "tower": towers.TimmTower(model),
+        "image": model,
         "transform": timm.data.create_transform(**config, is_training=False),
         "tokenizer": None,
         "mean": tuple(config["mean"]),
@@ -132,7 +158,7 @@ def load(encoder: Encoder, device: torch.device | str = "cpu") -> LoadedEncoder:
         logger.warning("encoder %s: %s is slow on a CPU; float32 is used", encoder.model, encoder.precision)
         encoder = encoder.model_copy(update={"precision": "fp32"})
     parts["model"].requires_grad_(False)
-    parts["tower"].to(device)
+    image = parts.pop("image").to(device)
     name = encoder.model if found.folder is None or encoder.model.startswith("small/") else found.folder.name
     record = {
         "library": encoder.library,
@@ -146,6 +172,7 @@ def load(encoder: Encoder, device: torch.device | str = "cpu") -> LoadedEncoder:
     }
     loaded = LoadedEncoder(
         **parts,
+        tower=towers.of(image),
         device=device,
         autocast=AUTOCAST[encoder.precision],
         digest=found.sha256 or provenance.digest([encoder.library, name, parts["image_size"], towers.RANDOM_SEED]),

@@ -1,22 +1,47 @@
-"""Image towers of open_clip and timm behind one face: patch tokens and image embedding from one forward pass.
+"""Image towers of open_clip and timm behind one face: whatever is asked of an image comes from one forward pass.
 
-Nothing is patched. What counts as an image's tokens is the tower's own last map:
+Nothing is patched. B images, T tokens of width D, F features before the projection to the text space, E after it:
 
-- Vision Transformers: the last block's patch tokens after the tower's final norm (``ln_post``; timm: ``norm``).
-- Convolutional towers (ConvNeXt, ResNet): the last stage's map before any norm, flattened row by row.
+- ``tokens`` [B, T, D]: the tower's own last map. Vision Transformers: the last block's patch tokens after the final
+  norm (``ln_post``; timm: ``norm``). Convolutional towers: the last stage's map before any norm, row by row.
+- ``pooled`` [B, F]: what the tower gives before its projection.
+- ``embedding`` [B, E]: what the tower gives.
+- ``local`` [B, T, E]: every patch in the space of the embedding: what follows the pooling (norm, projection) is applied
+  to each token alone. A tower with attention pooling (SigLIP) has no such map for a single token: its tokens go
+  through norm and projection, but not through the pooling (DIVA, arXiv 2407.20171, does the same).
 """
+
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import open_clip
 import timm
 import torch
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from genview.config.encoders import Encoder
 from genview.encoders.files import Weights
+from genview.errors import GenviewError
 
 RANDOM_SEED = 0
 """Of random weights: two loads of an encoder without weights are the same encoder."""
+
+WANTED = ("tokens", "pooled", "embedding", "local")
+
+
+@dataclass
+class Seen:
+    """What one forward pass gave; None where it was not asked for."""
+
+    grid: tuple[int, int] | None = None
+    """Rows and columns of the tokens."""
+    tokens: Tensor | None = None
+    pooled: Tensor | None = None
+    embedding: Tensor | None = None
+    local: Tensor | None = None
 
 
 def flatten(features: Tensor, prefix_tokens: int, channels_last: bool) -> tuple[Tensor, tuple[int, int]]:
@@ -31,37 +56,126 @@ def flatten(features: Tensor, prefix_tokens: int, channels_last: bool) -> tuple[
     return features.flatten(1, 2), (features.shape[1], features.shape[2])
 
 
-class TimmTower(nn.Module):
+class TimmTower:
     """A timm model; ``head`` is open_clip's projection, where the tower is part of an open_clip model."""
 
     def __init__(self, trunk: nn.Module, head: nn.Module | None = None):
-        super().__init__()
         self.trunk, self.head = trunk, head
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """Tokens [B, T, D], embedding [B, E], grid."""
-        features = self.trunk.forward_features(images)
-        prefix = getattr(self.trunk, "num_prefix_tokens", 0)
-        tokens, grid = flatten(features, prefix, getattr(self.trunk, "output_fmt", "NCHW") == "NHWC")
-        if self.head is None:
-            return tokens, self.trunk.forward_head(features, pre_logits=True), grid
-        return tokens, self.head(self.trunk.forward_head(features)), grid
+    def projected(self, pooled: Tensor) -> Tensor:
+        """Pooled features [B, F] as embeddings [B, E]."""
+        return pooled if self.head is None else self.head(pooled)
+
+    def see(self, images: Tensor, wanted: Collection[str]) -> Seen:
+        """What is wanted of normalised images [B, 3, S, S], one of ``WANTED`` each."""
+        if set(wanted) == {"pooled"}:
+            return Seen(pooled=self.trunk(images))
+        trunk, seen = self.trunk, Seen()
+        features = trunk.forward_features(images)
+        prefix = getattr(trunk, "num_prefix_tokens", 0)
+        tokens, seen.grid = flatten(features, prefix, getattr(trunk, "output_fmt", "NCHW") == "NHWC")
+        if "tokens" in wanted:
+            seen.tokens = tokens
+        if "pooled" in wanted or "embedding" in wanted:
+            seen.pooled = trunk.forward_head(features, pre_logits=True)
+        if "embedding" in wanted:
+            seen.embedding = self.projected(seen.pooled)
+        if "local" in wanted:
+            seen.local = self._local(tokens, features, prefix)
+        return seen
+
+    def _local(self, tokens: Tensor, features: Tensor, prefix: int) -> Tensor:
+        alone = tokens.flatten(0, 1)
+        if getattr(self.trunk, "attn_pool", None) is not None:
+            pooled = getattr(self.trunk, "fc_norm", nn.Identity())(alone)
+        elif features.ndim == 3:  # pooled by class token or by average: a sequence of one and the same token
+            pooled = self.trunk.forward_head(alone[:, None].expand(-1, prefix + 1, -1), pre_logits=True)
+        else:
+            last = getattr(self.trunk, "output_fmt", "NCHW") == "NHWC"
+            maps = alone[:, None, None] if last else alone[:, :, None, None]
+            pooled = self.trunk.forward_head(maps, pre_logits=True)
+        return self.projected(pooled).unflatten(0, tokens.shape[:2])
 
 
-class OpenClipTower(nn.Module):
+class OpenClipTower:
     """An image tower of open_clip's own: Vision Transformer or ResNet."""
 
     def __init__(self, visual: nn.Module):
-        super().__init__()
         self.visual = visual
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """Tokens [B, T, D], embedding [B, E], grid."""
+    def projected(self, pooled: Tensor) -> Tensor:
+        """Pooled features [B, F] as embeddings [B, E]."""
+        projection = self._transformer("pooled features").proj
+        return pooled if projection is None else pooled @ projection
+
+    def see(self, images: Tensor, wanted: Collection[str]) -> Seen:
+        """What is wanted of normalised images [B, 3, S, S], one of ``WANTED`` each.
+
+        Raises:
+            GenviewError: the tower has no such thing: a ResNet's attention pooling projects and pools in one.
+        """
+        visual, seen = self.visual, Seen()
         # An attentional pooler (CoCa) has its norm behind itself, so that its patch tokens have none.
-        normalize = isinstance(self.visual, VisionTransformer) and self.visual.attn_pool is None
-        output = self.visual.forward_intermediates(images, indices=1, normalize_intermediates=normalize)
-        tokens, grid = flatten(output["image_intermediates"][-1], 0, channels_last=False)
-        return tokens, output["image_features"], grid
+        normed = isinstance(visual, VisionTransformer) and visual.attn_pool is None
+        if "pooled" in wanted:
+            visual = self._transformer("pooled features before its projection")
+            # open_clip skips the projection where it is None; the parameter is put back for whoever shares the tower.
+            projection, visual.proj = visual.proj, None
+            try:
+                if set(wanted) == {"pooled"}:
+                    output = visual(images)
+                    return Seen(pooled=output[0] if isinstance(output, tuple) else output)
+                output = visual.forward_intermediates(images, indices=1, normalize_intermediates=normed)
+            finally:
+                visual.proj = projection
+            seen.pooled = output["image_features"]
+            if "embedding" in wanted:
+                seen.embedding = self.projected(seen.pooled)
+        else:
+            output = visual.forward_intermediates(images, indices=1, normalize_intermediates=normed)
+            seen.embedding = output["image_features"]
+        tokens, seen.grid = flatten(output["image_intermediates"][-1], 0, channels_last=False)
+        if "tokens" in wanted:
+            seen.tokens = tokens
+        if "local" in wanted:
+            if not normed:
+                raise GenviewError(
+                    f"image tower {type(self.visual).__name__}: its pooling projects and pools in one, so that single "
+                    "tokens cannot be projected; use a Vision Transformer"
+                )
+            seen.local = self.projected(tokens)
+        return seen
+
+    def pooled_width(self) -> int:
+        """F, the number of pooled features."""
+        visual = self._transformer("pooled features before its projection")
+        return visual.output_dim if visual.proj is None else visual.proj.shape[0]
+
+    def _transformer(self, what: str) -> VisionTransformer:
+        if not isinstance(self.visual, VisionTransformer):
+            raise GenviewError(
+                f"image tower {type(self.visual).__name__} has no {what}; set evaluation.features.layer: embedding"
+            )
+        return self.visual
+
+
+def of(visual: nn.Module) -> TimmTower | OpenClipTower:
+    """The tower of an open_clip model's image part, or of a timm model."""
+    if isinstance(visual, TimmModel):
+        return TimmTower(visual.trunk, visual.head)
+    return OpenClipTower(visual) if isinstance(visual, (VisionTransformer, ModifiedResNet)) else TimmTower(visual)
+
+
+def width(visual: nn.Module) -> int:
+    """F, the number of pooled features.
+
+    Raises:
+        GenviewError: the tower has none (a ResNet of open_clip's own).
+    """
+    tower = of(visual)
+    if isinstance(tower, TimmTower):
+        return tower.trunk.num_features
+    return tower.pooled_width()
 
 
 def _seeded(build):
