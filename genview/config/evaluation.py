@@ -96,6 +96,61 @@ class Retrieval(Block):
     batch_size: int = Field(256, ge=1)
 
 
+class FinetuneRates(Block):
+    """Learning rates of one share of the labels."""
+
+    classifier: Annotated[float, Field(gt=0)]
+    backbone: Annotated[float, Field(ge=0)]
+
+
+class Finetune(Block):
+    """The whole network, trained on few labels (the semi-supervised protocol of SimCLR and of GenView)."""
+
+    datasets: tuple[str, ...] = ()
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.01, 0.1)
+    """Shares of the training images whose labels are used; at least one image of each class."""
+    lists: dict[str, FilePath] = {}
+    """Share, such as ``0.01``, to a file of image names, one a line (SimCLR's lists for ImageNet); a share without a
+    list draws its images class by class, by seed."""
+    subset_seeds: tuple[int, ...] = (0, 1, 2)
+    """One training for each; the result is their mean. With a list the images are the same, the training is not."""
+    rates: dict[str, tuple[FinetuneRates, ...]] = {
+        "0.01": (FinetuneRates(classifier=1.0, backbone=1e-5),),
+        "0.1": (FinetuneRates(classifier=0.2, backbone=0.02),),
+    }
+    """Learning rates at a batch of 256 by share, as published; a share without its own has those of the nearest. Of
+    several the best on a held-out part is taken: the data set's own validation part, or ``validation_share`` of the
+    labelled images."""
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(256, ge=2)
+    """Images of a step; the rates are scaled by batch / 256."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    minimum_area: Annotated[float, Field(gt=0, le=1)] = 0.08
+    """Smallest area of the random resized crop, as a share of the image."""
+    bootstrap: int = Field(1000, ge=0)
+    """Resamples of seeds and test images behind the 95 % interval; 0: no interval."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Finetune":
+        known = {f"{share:g}" for share in self.shares}
+        for name in self.lists:
+            if name not in known:
+                raise ValueError(f"lists: {name!r} is not among the shares {', '.join(sorted(known))}")
+        for name in self.rates:
+            try:
+                float(name)
+            except ValueError:
+                raise ValueError(f"rates: {name!r} is no share") from None
+        if not self.rates or not all(self.rates.values()) or not self.subset_seeds:
+            raise ValueError("rates, each of its shares, and subset_seeds need at least one entry")
+        return self
+
+    def rates_of(self, share: float) -> tuple[FinetuneRates, ...]:
+        """The rates of the nearest share that has some."""
+        return self.rates[min(self.rates, key=lambda name: (abs(float(name) - share), name))]
+
+
 class Duplicates(Block):
     """Pretraining images that are also test images."""
 
@@ -123,6 +178,7 @@ class Evaluation(Block):
     probe: Probe = Probe()
     zeroshot: ZeroShot = ZeroShot()
     retrieval: Retrieval = Retrieval()
+    finetune: Finetune = Finetune()
     duplicates: Duplicates = Duplicates()
 
 

@@ -11,13 +11,16 @@ from genview.config.study import Study
 from genview.evaluation import catalogue
 from genview.preflight.problem import Problem
 
+TASKS = ("probe", "zeroshot", "retrieval", "finetune")
+"""Blocks of the evaluation that name datasets."""
+
 CLIP_BENCHMARK_PREFIXES = ("wds/", "vtab/", "tfds/", "sugar_crepe")
 
 
 def datasets(study: Study) -> Iterator[Problem]:
     """Names that nobody knows, and datasets that are not there and will not be downloaded."""
     block = study.evaluation
-    asked = [(name, task) for task in ("probe", "zeroshot", "retrieval") for name in getattr(block, task).datasets]
+    asked = [(name, task) for task in TASKS for name in getattr(block, task).datasets]
     looked_for: set[str] = set()
     for name, task in asked:
         local = block.datasets.get(name)

@@ -17,6 +17,7 @@ TASKS = {
     "probes": ("Linear probe and k-NN", "probe"),
     "zeroshot": ("Zero-shot classification", "zero-shot"),
     "retrieval": ("Image-text retrieval", "retrieval"),
+    "finetune": ("Fine-tuning with few labels", "fine-tuning"),
 }
 SHOWN_PAIRS = 8
 TOP5_FROM = 20
@@ -151,7 +152,7 @@ def _shown(row: Measurement, records: Mapping[tuple[str, str, str], dict[str, An
     """The dataset's own metric, the same by k-NN, top-5 among many classes; every recall of retrieval."""
     record = records[row.task, row.run, row.dataset]
     own = record.get("metric")
-    if own is None or row.task == "retrieval":
+    if own is None or row.task in ("retrieval", "finetune"):
         return True
     guessing = chance(record, "top1")
     return row.metric in (own, f"knn_{own}") or (row.metric == "top5" and (guessing or 0) <= 1 / TOP5_FROM)

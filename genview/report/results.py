@@ -24,7 +24,7 @@ def digest_order(keys: Iterable[str]) -> list[str]:
     return sorted(keys, key=provenance.digest)
 
 
-EVALUATIONS = {"probes": "probe", "zeroshot": "zeroshot", "retrieval": "retrieval"}
+EVALUATIONS = {"probes": "probe", "zeroshot": "zeroshot", "retrieval": "retrieval", "finetune": "finetune"}
 """Folders of evaluations, and their blocks of the configuration."""
 
 

@@ -80,5 +80,8 @@ def title(name: str) -> str:
     for start, words in (("image_recall_at_", "image by its caption"), ("text_recall_at_", "caption by its image")):
         if name.startswith(start):
             return f"{words}, recall at {name.removeprefix(start)}"
+    if "_at_" in name:
+        metric, _, share = name.partition("_at_")
+        return f"{title(metric)} with {100 * float(share):g} % of the labels"
     words = name.replace("image_image", "image-image").replace("image_text", "image-text").replace("_", " ")
     return known.get(name, words)

@@ -106,6 +106,7 @@ def measured():
         "probes": STUDY.evaluation.probe.datasets,
         "zeroshot": STUDY.evaluation.zeroshot.datasets,
         "retrieval": STUDY.evaluation.retrieval.datasets,
+        "finetune": STUDY.evaluation.finetune.datasets,
     }
     tested = sorted({name for names in evaluated.values() for name in names})
     return {
@@ -131,7 +132,7 @@ def measured():
             task: [
                 f"{RESULTS}/{task}/{run}/{name}.json"
                 for run, block in STUDY.runs.items()
-                if task == "probes" or block.uses_text
+                if task in ("probes", "finetune") or block.uses_text
                 for name in names
             ]
             for task, names in evaluated.items()

@@ -41,6 +41,11 @@ rule retrieval:
         measured()["retrieval"],
 
 
+rule finetune:
+    input:
+        measured()["finetune"],
+
+
 rule duplicates:
     input:
         measured()["duplicates"],

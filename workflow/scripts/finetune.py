@@ -1,0 +1,18 @@
+"""Rule ``score_finetune``: from a run's model and few labels to the accuracy of the whole network."""
+
+from genview import stage
+from genview.config.evaluation import Features, Finetune
+from genview.evaluation import finetune
+from genview.evaluation.datasets import Request
+
+with stage.running(snakemake.log[0]):
+    settings = stage.settings(snakemake.input.settings)
+    finetune.run(
+        Request.of_rule(settings, snakemake.input.get("manifest")),
+        Features.model_validate(settings["features"]),
+        Finetune.model_validate(settings["finetune"]),
+        model=snakemake.input.model,
+        work=snakemake.params.work,
+        output=snakemake.output.result,
+        stamp=stage.stamp("finetune", settings["study"], settings, "genview.evaluation.finetune"),
+    )
