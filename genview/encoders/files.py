@@ -38,6 +38,8 @@ class Weights:
     """None: random weights."""
     sha256: str | None
     revision: str | None
+    quick_gelu: bool | None = None
+    """open_clip: activation that the weights were trained with; None: as the architecture's configuration says."""
 
 
 def file_in(folder: Path) -> Path:

@@ -1,16 +1,30 @@
 """Find an encoder: its architecture as a library knows it, and its weights file, whichever way they are named."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import open_clip
 import timm
 
 from genview.config.encoders import Encoder
-from genview.encoders import files
+from genview.encoders import activation, files
 from genview.encoders.files import Weights
 from genview.errors import GenviewError
 
 
 def open_clip_weights(encoder: Encoder) -> tuple[Weights, dict]:
-    """The weights of an open_clip model, and the preprocessing that its pretrained tag asks for."""
+    """The weights of an open_clip model, and the preprocessing that its pretrained tag asks for.
+
+    Raises:
+        GenviewError: the architecture is unknown, or the weights are missing or have another digest.
+    """
+    found, preprocess = _open_clip_file(encoder)
+    quick = activation.of_open_clip(encoder, found.file, found.sha256, found.folder)
+    return replace(found, quick_gelu=quick), preprocess
+
+
+def _open_clip_file(encoder: Encoder) -> tuple[Weights, dict]:
     folder = files.folder_of(encoder)
     if encoder.pretrained == files.RANDOM:
         return Weights(f"local-dir:{folder}" if folder else encoder.model, folder, None, None, None), {}
@@ -47,13 +61,14 @@ def open_clip_weights(encoder: Encoder) -> tuple[Weights, dict]:
 
 
 def timm_weights(encoder: Encoder) -> Weights:
-    """The weights of a timm model."""
+    """The weights of a timm model.
+
+    Raises:
+        GenviewError: the architecture is unknown, or the weights are missing or have another digest.
+    """
     folder = files.folder_of(encoder)
     if folder:
-        name = f"local-dir:{folder}"
-        if encoder.pretrained == files.RANDOM:
-            return Weights(name, folder, None, None, None)
-        return files.checked(encoder, name, folder, files.file_in(folder))
+        return _timm_folder(encoder, folder)
     if not timm.is_model(encoder.model):
         raise GenviewError(f"encoder {encoder.model!r}: neither a folder nor an architecture that timm knows")
     if encoder.pretrained is None:
@@ -63,10 +78,29 @@ def timm_weights(encoder: Encoder) -> Weights:
             "`random` for random weights"
         )
     if encoder.pretrained == files.RANDOM:
-        return Weights(encoder.model, None, None, None, None)
+        return Weights(activation.of_timm(encoder, encoder.model, None, None), None, None, None, None)
     name = f"{encoder.model}.{encoder.pretrained}"
     if name not in timm.list_pretrained(f"{encoder.model}.*"):
-        return files.checked(encoder, encoder.model, None, files.local_file(encoder))
+        file = files.local_file(encoder)
+        return files.checked(encoder, activation.of_timm(encoder, encoder.model, None, file), None, file)
     hub = timm.get_pretrained_cfg(name)
     names = [hub.hf_hub_filename] if hub.hf_hub_filename else list(files.PREFERRED)
-    return files.checked(encoder, name, None, files.fetch_file(hub.hf_hub_id, names, encoder.revision))
+    file = files.fetch_file(hub.hf_hub_id, names, encoder.revision)
+    model = activation.of_timm(encoder, encoder.model, encoder.pretrained, file)
+    return files.checked(encoder, f"{model}.{encoder.pretrained}", None, file)
+
+
+def _timm_folder(encoder: Encoder, folder: Path) -> Weights:
+    name = f"local-dir:{folder}"
+    if encoder.pretrained == files.RANDOM:
+        return Weights(name, folder, None, None, None)
+    file = files.file_in(folder)
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        architecture, tag = settings["architecture"], (settings.get("pretrained_cfg") or {}).get("tag")
+    except (OSError, ValueError, KeyError) as error:
+        raise GenviewError(f"{folder}: no timm model: config.json: {error}") from None
+    fitting = activation.of_timm(encoder, architecture, tag, file)
+    if fitting != architecture:
+        return files.checked(encoder, fitting, None, file)
+    return files.checked(encoder, name, folder, file)

@@ -170,6 +170,8 @@ def load(encoder: Encoder, device: torch.device | str = "cpu") -> LoadedEncoder:
         "precision": encoder.precision,
         "versions": {"open_clip": open_clip.__version__, "timm": timm.__version__},
     }
+    if found.quick_gelu:
+        record["activation"] = "quick_gelu"
     loaded = LoadedEncoder(
         **parts,
         tower=towers.of(image),

@@ -195,6 +195,7 @@ def build_open_clip(encoder: Encoder, found: Weights, preprocess: dict) -> nn.Mo
             pretrained_text=False,
             force_image_size=encoder.image_size,
             force_preprocess_cfg=preprocess or None,
+            **({} if found.quick_gelu is None else {"quick_gelu": found.quick_gelu}),
         )
     )
     return model.eval()
