@@ -22,7 +22,7 @@ class Encoder(Block):
     image_size: int | None = Field(None, ge=16)
     """Override of the input size in pixels; null: the model's own."""
     activation: Literal["gelu", "quick_gelu"] | None = None
-    """Activation that the weights were trained with; null: as tag, file or folder say, with a warning where none does."""
+    """Activation of the weights; null: as tag, file or folder say, with a warning where none does."""
     batch_size: int = Field(64, ge=1)
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Autocast type; fp16 and bf16 are for GPUs."""
