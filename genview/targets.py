@@ -1,11 +1,9 @@
 """What a study can be asked for by path, and what to say of a path that it does not have."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 
-SHOWN = 12
-"""Names that a message lists."""
+from genview.words import listed, nearest
 
 _WILDCARD = re.compile(r"\{(\w+)[^{}]*\}")
 
@@ -16,17 +14,6 @@ def _names(segment: str, values: Mapping[str, Iterable[str]]) -> list[str]:
     if not found:
         return [segment]
     return [segment[: found.start()] + value + segment[found.end() :] for value in values.get(found[1], ())]
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """``; did you mean ...?``, or nothing where no name is near."""
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def explain(target: str, patterns: Iterable[str], values: Mapping[str, Iterable[str]]) -> str | None:
@@ -58,10 +45,10 @@ def explain(target: str, patterns: Iterable[str], values: Mapping[str, Iterable[
             names = sorted({name for _, names in alike for name in names}, key=lambda name: (len(name), name))
             where = f" in {before}" if before else ""
             end = "" if (hint := nearest(part, names)) else "."
-            there = f"{_listed(names)} (another study needs its --configfile)" if kind == "study" else _listed(names)
+            there = f"{listed(names)} (another study needs its --configfile)" if kind == "study" else listed(names)
             return f"{target}: there is no {kind} {part!r}{where}{hint}{end} There are: {there}"
         left = fitting
     if any(len(pattern) == len(parts) for pattern in left):
         return None
     names = sorted({name for pattern in left for name in _names(pattern[len(parts)], values)})
-    return f"{target} is a folder; ask for what is in it: {_listed(names)}"
+    return f"{target} is a folder; ask for what is in it: {listed(names)}"

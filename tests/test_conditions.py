@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from genview import tables
-from genview.conditions import captions, merge
+from genview.conditions import merge
 from genview.errors import GenviewError
 
 KEYS = ["a", "folder/b", "c 1", "None"]
@@ -120,8 +120,8 @@ def test_a_message_about_many_images_stays_readable(tmp_path):
     keys = [f"{number:04}" for number in range(500)]
     manifest = _manifest(tmp_path / "manifest.parquet", keys, [None] * 500)
     with pytest.raises(GenviewError, match="0019 and 480 more"):
-        captions.check(manifest, {"txt": "txt"})
-    captions.check(manifest, {"img": "img"})
+        merge.check_captions(manifest, {"txt": "txt"})
+    merge.check_captions(manifest, {"img": "img"})
 
 
 def test_an_empty_manifest_and_a_single_image(tmp_path):

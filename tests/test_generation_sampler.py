@@ -220,7 +220,7 @@ def test_wrong_pipelines_are_refused_with_what_to_do(folders, tmp_path):
         load("img", model=str(tmp_path))
     with pytest.raises(GenviewError, match="not the expected 0000"):
         load("img", sha256="0" * 64)
-    with pytest.raises(GenviewError, match="did you mean DPMSolverMultistepScheduler"):
+    with pytest.raises(GenviewError, match="did you mean 'DPMSolverMultistepScheduler'"):
         load("img", scheduler="DPMSolverMultistepSheduler")
     with pytest.raises(GenviewError, match="noise depends on the batch"):
         load("img", scheduler="DPMSolverSDEScheduler")

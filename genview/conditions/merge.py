@@ -6,6 +6,7 @@ study.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,41 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genview import atomic, tables
-from genview.conditions import captions
 from genview.data import manifest as manifests
 from genview.errors import GenviewError
+from genview.words import listed
 
 logger = logging.getLogger("genview")
 
-SHOWN = captions.SHOWN
+TEXT_MODES = ("txt", "imgtxt")
+
+SHOWN = 20
+"""Keys that a message names."""
 
 NONE = "none"
 
 
-def _listed(keys: pa.ChunkedArray | pa.Array) -> str:
-    names = ", ".join(keys.slice(0, SHOWN).to_pylist())
-    return names + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
+def check_captions(manifest: str | Path, modes: Mapping[str, str]) -> None:
+    """Refuse a study whose views need captions that are not there.
+
+    Args:
+        manifest: the study's manifest.
+        modes: view set -> mode.
+
+    Raises:
+        GenviewError: images have no caption although a view set is made from captions; lists their keys.
+    """
+    views = [name for name, mode in modes.items() if mode in TEXT_MODES]
+    if not views:
+        return
+    table = manifests.read(manifest, columns=["key", "caption"])
+    keys = table.filter(pc.is_null(table["caption"]))["key"].to_pylist()
+    if keys:
+        raise GenviewError(
+            f"view sets {', '.join(views)} are made from captions, but {len(keys)} images have none: "
+            f"{listed(keys, SHOWN)}. Add captions, leave these images out (dataset.exclude), or leave the "
+            "view sets out."
+        )
 
 
 def rows_of(keys: pa.ChunkedArray, table: pa.Table, path: str | Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
@@ -38,7 +60,7 @@ def rows_of(keys: pa.ChunkedArray, table: pa.Table, path: str | Path) -> tuple[p
     counts = table["key"].value_counts()
     doubled = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
     if len(doubled):
-        raise GenviewError(f"{path}: one row per key is needed; more than one for {_listed(doubled)}")
+        raise GenviewError(f"{path}: one row per key is needed; more than one for {listed(doubled.to_pylist(), SHOWN)}")
     known = table["key"].combine_chunks()
     unmatched = table["key"].filter(pc.invert(pc.is_in(table["key"], value_set=keys.combine_chunks())))
     return pc.index_in(keys, value_set=known), unmatched
@@ -59,12 +81,15 @@ def _column(
     absent = keys.filter(pc.is_null(rows))
     if len(absent):
         raise GenviewError(
-            f"{path}: {len(absent)} of {len(keys)} images have no {what}: {_listed(absent)}. "
+            f"{path}: {len(absent)} of {len(keys)} images have no {what}: {listed(absent.to_pylist(), SHOWN)}. "
             f"Views cannot be generated for them; add them to the given {name} file, or leave them out of the dataset."
         )
     if len(unmatched):
         logger.warning(
-            "%s: %d keys are not in the manifest and are not used: %s", path, len(unmatched), _listed(unmatched)
+            "%s: %d keys are not in the manifest and are not used: %s",
+            path,
+            len(unmatched),
+            listed(unmatched.to_pylist(), SHOWN),
         )
     return table.take(rows), unmatched.to_pylist()
 
@@ -146,7 +171,7 @@ def run(
     Raises:
         GenviewError: an image would be lost: it lacks a caption, level or scale that a view set needs.
     """
-    captions.check(manifest, modes)
+    check_captions(manifest, modes)
     table, account = merge(
         manifests.read(manifest, columns=["key", "caption"]),
         noise_level=noise_level,

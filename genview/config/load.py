@@ -1,6 +1,5 @@
 """From YAML to a study, with errors that name the key, the value, what is allowed and the nearest name."""
 
-import difflib
 import re
 import types
 import typing
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from genview import words
 from genview.config.base import NAME_PATTERN, SHA256_PATTERN, expanded
 from genview.config.study import Study, merged
 from genview.config.training import Run
@@ -70,8 +70,7 @@ def _reason(error: dict[str, Any]) -> str:
     location = _location(error)
     if error["type"] == "extra_forbidden":
         known = _known_keys(location)
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        return "unknown key" + (f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(known)}")
+        return "unknown key" + (words.nearest(str(location[-1]), known, 0.5) or f"; known keys: {', '.join(known)}")
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     message = _WORDS.get(error["type"], message)
     return _PATTERNS.get(error.get("ctx", {}).get("pattern"), message)

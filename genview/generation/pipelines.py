@@ -1,7 +1,6 @@
 """Diffusion pipelines, loaded through diffusers, with what is known about them: weights, sizes, noise schedule."""
 
 import atexit
-import difflib
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableUnCLIPImg2ImgPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-from genview import provenance
+from genview import provenance, words
 from genview.config.views import ViewSet
 from genview.errors import GenviewError
 from genview.models import load as models
@@ -129,11 +128,10 @@ def _check_sha256(folder: Path, view: ViewSet) -> None:
 def _scheduler(name: str, current: SchedulerMixin) -> SchedulerMixin:
     known = [other.__name__ for other in current.compatibles if other.__name__ not in REFUSED_SCHEDULERS]
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+        hint = words.nearest(name, known) or f"; there are {', '.join(sorted(known))}"
         if name in REFUSED_SCHEDULERS:
-            hint = "its noise depends on the batch, so images could not be repeated; choose another"
-        raise GenviewError(f"scheduler {name!r} is not one that fits this pipeline; {hint}")
+            hint = "; its noise depends on the batch, so images could not be repeated; choose another"
+        raise GenviewError(f"scheduler {name!r} is not one that fits this pipeline{hint}")
     return getattr(diffusers, name).from_config(current.config)
 
 

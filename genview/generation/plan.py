@@ -10,9 +10,7 @@ import pyarrow.compute as pc
 from genview.config.views import ViewSet
 from genview.errors import GenviewError
 from genview.generation import seeds
-
-SHOWN = 10
-"""Keys that a message names before it only counts."""
+from genview.words import listed
 
 
 @dataclass(frozen=True)
@@ -30,15 +28,9 @@ class Request:
     seed: int
 
 
-def named(keys: Sequence[str]) -> str:
-    """The first keys of a list, and how many more there are."""
-    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return ", ".join(map(repr, keys[:SHOWN])) + more
-
-
 def _refuse(keys: Sequence[str], view: str, what: str) -> None:
     if keys:
-        raise GenviewError(f"view set {view!r}: {len(keys)} image(s) {what}: {named(keys)}")
+        raise GenviewError(f"view set {view!r}: {len(keys)} image(s) {what}: {listed([*map(repr, keys)])}")
 
 
 def requests(

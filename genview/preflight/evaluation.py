@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from genview import targets
+from genview import words
 from genview.config.study import Study
 from genview.evaluation import catalogue
 from genview.preflight.problem import Problem
@@ -34,7 +34,7 @@ def datasets(study: Study) -> Iterator[Problem]:
             continue
         if name not in catalogue.ENTRIES:
             known = sorted({*catalogue.ENTRIES, *block.datasets})
-            text = f"no dataset {name!r}{targets.nearest(name, known) or '.'} There are {', '.join(known)}"
+            text = f"no dataset {name!r}{words.nearest(name, known) or '.'} There are {', '.join(known)}"
             yield Problem("evaluation", f"evaluation.{task}.datasets: {text}")
             continue
         if name in looked_for:
@@ -52,7 +52,7 @@ def _third_party(name: str, study: Study, task: str) -> str | None:
     if task == "zeroshot":
         known |= catalogue.ENTRIES.keys()
     if name not in known and not name.startswith(CLIP_BENCHMARK_PREFIXES):
-        return f"no dataset {name!r}{targets.nearest(name, known) or '.'} There are {', '.join(sorted(known))}"
+        return f"no dataset {name!r}{words.nearest(name, known) or '.'} There are {', '.join(sorted(known))}"
     folder = Path(study.evaluation.root) / name.removeprefix("wds/").replace("/", "_")
     if not folder.exists() and not study.evaluation.download:
         return f"{name} is not at {folder}; or set evaluation.download"

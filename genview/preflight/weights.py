@@ -8,7 +8,7 @@ from typing import Any
 
 import huggingface_hub
 
-from genview import provenance, targets
+from genview import provenance, words
 from genview.config.encoders import Encoder
 from genview.config.study import Study
 from genview.config.views import ViewSet
@@ -50,7 +50,7 @@ def architectures(study: Study) -> Iterator[Problem]:
     for name, run in study.runs.items():
         given = run.model.architecture
         if given not in known and not Path(given).is_file():
-            near = targets.nearest(given, known) or "."
+            near = words.nearest(given, known) or "."
             text = f"there is no {given!r}{near} There are {', '.join(known)}, or the path of a JSON file"
             yield Problem("training", f"runs.{name}.model.architecture: {text}")
 
@@ -115,7 +115,7 @@ def _named_encoder(encoder: Encoder) -> str | None:
     library = importlib.import_module(encoder.library)
     names = library.list_models()
     if encoder.model not in names:
-        return f"model: {encoder.library} knows no {encoder.model!r}{targets.nearest(encoder.model, names)}"
+        return f"model: {encoder.library} knows no {encoder.model!r}{words.nearest(encoder.model, names)}"
     if encoder.library == "open_clip":
         tags = library.list_pretrained_tags_by_model(encoder.model)
     else:
@@ -129,7 +129,7 @@ def _named_encoder(encoder: Encoder) -> str | None:
         if Path(given).is_file():
             return _digest_problem(Path(given), encoder.sha256)
         known = f"a tag of {encoder.model} ({', '.join(tags) or 'there is none'})"
-        return f"pretrained: {given!r} is neither {known} nor a file{targets.nearest(given, tags)}"
+        return f"pretrained: {given!r} is neither {known} nor a file{words.nearest(given, tags)}"
     return _tagged_weights(encoder, library)
 
 

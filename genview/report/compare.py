@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from genview import words
 from genview.errors import GenviewError
 from genview.report import summary, wording
 from genview.report.summary import Measurement
@@ -34,18 +35,8 @@ def configuration(folder: str | Path) -> dict[str, Any]:
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Keys whose values differ; None where a study does not have the key, and then for the largest block that it lacks.
     The shared block ``training`` is left out: what it says shows in the runs."""
-    found = []
-
-    def compare(left: Any, right: Any, path: str) -> None:
-        if isinstance(left, Mapping) and isinstance(right, Mapping):
-            for key in {**left, **right}:
-                if path or key not in NOT_COMPARED:
-                    compare(left.get(key), right.get(key), f"{path}.{key}" if path else str(key))
-        elif left != right:
-            found.append((path, left, right))
-
-    compare(first, second, "")
-    return found
+    sides = ({key: side[key] for key in side if key not in NOT_COMPARED} for side in (first, second))
+    return words.differences(*sides)
 
 
 def verdict(first: Measurement, second: Measurement) -> str:

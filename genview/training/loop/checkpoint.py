@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from genview import atomic, provenance
+from genview import atomic, provenance, words
 from genview.config.training import Checkpoints
 from genview.errors import GenviewError
 
@@ -68,24 +68,6 @@ def join_optimizer(tensors: Mapping[str, Tensor], values: dict[str, Any]) -> dic
         index, name = place.split(".", 1)
         state.setdefault(int(index), {})[name] = value
     return {"state": state, "param_groups": values["groups"]}
-
-
-def _flattened(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for name, inner in value.items():
-            yield from _flattened(inner, f"{path}.{name}" if path else str(name))
-    else:
-        yield path, value
-
-
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """One line for each setting that is not as it was."""
-    old, new = dict(_flattened(before)), dict(_flattened(now))
-    return [
-        f"{name}: was {json.dumps(old.get(name))}, is {json.dumps(new.get(name))}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    ]
 
 
 def _folders(root: Path) -> list[tuple[int, Path]]:
@@ -174,13 +156,15 @@ def resume(root: Path, identity: dict[str, Any]) -> Checkpoint | None:
     path = folders[-1][1]
     state = _state(path)
     identity = json.loads(json.dumps(identity))
-    changed = differences(state["identity"], identity)
+    changed = words.differences(state["identity"], identity)
     if not changed:
         return load(path)
     if not state["finished"]:
         raise GenviewError(
             f"{root}: holds an unfinished run (step {state['step']}) that was started otherwise:\n"
-            + "\n".join(f"  - {line}" for line in changed)
+            + "\n".join(
+                f"  - {name}: was {json.dumps(old)}, is {json.dumps(new)}" for name, old, new in sorted(changed)
+            )
             + "\nSet these back to go on with it, or remove the folder to start anew."
         )
     if state["identity"]["run"]["checkpoints"]["keep_epochs"]:
