@@ -106,15 +106,15 @@ def run(study: Path, out: Path, **changes) -> dict:
     audit.run(
         Audit(**({"images": 24, "diversity_images": 12} | changes)),
         {"small": Encoder()},
-        name="test",
+        audit.Views(
+            name="test",
+            manifest=study / "manifest.parquet",
+            root=study,
+            indexes=[study / "0.parquet", study / "1.parquet"],
+            tars=[study / "0.tar", study / "1.tar"],
+        ),
+        audit.Artifacts(out / "quality.json", out / "quality.png", out / "examples.png"),
         seed=1,
-        manifest=study / "manifest.parquet",
-        root=study,
-        indexes=[study / "0.parquet", study / "1.parquet"],
-        tars=[study / "0.tar", study / "1.tar"],
-        result=out / "quality.json",
-        figure=out / "quality.png",
-        examples=out / "examples.png",
         stamp=STAMP,
     )
     return json.loads((out / "quality.json").read_text())

@@ -80,13 +80,10 @@ def run(study, folder, **settings):
     duplicates.run(
         Request("mine", LocalDataset(kind="image_folder", path=str(root / "test")), seed=1),
         Duplicates(**settings),
-        ENCODER,
-        pretraining_dataset=source,
-        manifest=root / "data" / "manifest.parquet",
-        scores=[root / "0.parquet", root / "1.parquet"],
-        result=folder / "mine.json",
-        keys=folder / "mine.txt",
-        pictures=folder / "mine",
+        duplicates.Pretraining(
+            source, root / "data" / "manifest.parquet", [root / "0.parquet", root / "1.parquet"], ENCODER
+        ),
+        duplicates.Artifacts(folder / "mine.json", folder / "mine.txt", folder / "mine"),
         log=folder / "mine.log",
         stamp={"stage": "duplicates"},
     )

@@ -47,42 +47,45 @@ class Pair:
     attributes: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Views:
+    """A set of views: its tables and tars, one a shard, and the originals that they were made from."""
+
+    name: str
+    manifest: str | Path
+    root: str | Path
+    """Folder that the manifest's paths are relative to."""
+    indexes: Sequence[str | Path]
+    tars: Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """What is written: the JSON of measures, a PNG of them by condition, one of originals beside their views."""
+
+    result: str | Path
+    figure: str | Path
+    examples: str | Path
+
+
 def run(
-    audit: Audit,
-    blocks: Mapping[str, Encoder],
-    *,
-    name: str,
-    seed: int,
-    manifest: str | Path,
-    root: str | Path,
-    indexes: Sequence[str | Path],
-    tars: Sequence[str | Path],
-    result: str | Path,
-    figure: str | Path,
-    examples: str | Path,
-    stamp: Mapping[str, str],
+    audit: Audit, blocks: Mapping[str, Encoder], views: Views, artifacts: Artifacts, *, seed: int, stamp: Mapping
 ) -> None:
     """Measure a set of views and draw what was found.
 
     Args:
         audit: how many images, and whether the judge is asked.
         blocks: encoders of the cosine, by name; the first gives the figure.
-        name: name of the view set.
+        views: what is measured.
+        artifacts: what is written.
         seed: the study's seed, by which images are drawn.
-        manifest: the manifest.
-        root: folder that its paths are relative to.
-        indexes: the view set's tables, one per shard.
-        tars: its tars, in the same order.
-        result: the JSON that is written.
-        figure: measures over noise levels, PNG.
-        examples: originals beside their views, PNG.
         stamp: provenance.
     """
-    rows = tables.read(manifest, tables.MANIFEST, ["key", "path", "offset", "length", "attributes"])
-    index = _index(indexes, tars)
-    pairs = _pairs(audit, rows, index, Reader(root), seed)
+    rows = tables.read(views.manifest, tables.MANIFEST, ["key", "path", "offset", "length", "attributes"])
+    index = _index(views.indexes, views.tars)
+    pairs = _pairs(audit, rows, index, Reader(views.root), seed)
     report: Row = {
-        "view": name,
+        "view": views.name,
         "stamp": dict(stamp),
         "images": len(pairs),
         "samples": max((len(pair.views) for pair in pairs), default=0),
@@ -102,10 +105,10 @@ def run(
         if audit.judge:
             report["results"] += judged(pairs)
     else:
-        logger.warning("view set %s: no image to audit", name)
-    atomic.write_json(result, report)
-    figures.measures(report["results"], name, figure)
-    figures.examples(sorted(pairs[:EXAMPLES], key=lambda pair: pair.noise_level or 0), examples)
+        logger.warning("view set %s: no image to audit", views.name)
+    atomic.write_json(artifacts.result, report)
+    figures.measures(report["results"], views.name, artifacts.figure)
+    figures.examples(sorted(pairs[:EXAMPLES], key=lambda pair: pair.noise_level or 0), artifacts.examples)
 
 
 def _index(indexes: Sequence[str | Path], tars: Sequence[str | Path]) -> pa.Table:

@@ -7,7 +7,7 @@ for two, while training, which mirrors at random, has seen both.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,6 +51,61 @@ class Match:
     test: int
     cosine: float
     mirrored: bool = False
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """The pretraining images: where they are, and the foreground pass's embeddings of them by ``encoder``."""
+
+    dataset: Dataset
+    manifest: str | Path
+    scores: Sequence[str | Path]
+    encoder: Encoder
+
+    def originals(self, keys: set[str]) -> Callable[[str], Image.Image]:
+        """A function that opens any of some images by its key."""
+        rows = manifests.read(self.manifest, columns=["key", "path", "offset", "length"])
+        rows = rows.filter(pc.is_in(rows["key"], pa.array(sorted(keys), pa.string())))
+        where = {row["key"]: (row["path"], row["offset"], row["length"]) for row in rows.to_pylist()}
+        reader = Reader(data_root(self.dataset, self.manifest))
+        return lambda key: reader.image(*where[key])
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """What is written: the JSON, a key per line for ``dataset.exclude``, and a folder of thumbnails."""
+
+    result: Path
+    exclusion: Path
+    pictures: Path
+
+
+@dataclass(frozen=True)
+class Found:
+    """The pairs that were found among a dataset's test images."""
+
+    part: Part
+    matches: list[Match]
+    exact: set[tuple[str, int]]
+    """Key and test image of the pairs with equal pixels."""
+    largest: np.ndarray
+    """Largest cosine of each test image [n]."""
+    original: Callable[[str], Image.Image]
+
+    @property
+    def near(self) -> int:
+        """How many test images are in a pair."""
+        return len({match.test for match in self.matches})
+
+    @property
+    def exact_tests(self) -> set[int]:
+        """Test images that are in an exact pair."""
+        return {test for _, test in self.exact}
+
+    @property
+    def listed(self) -> str:
+        """The pretraining images in a pair, a key per line."""
+        return "".join(f"{key}\n" for key in sorted({match.key for match in self.matches}))
 
 
 def embeddings(part: Part, encoder: look.LoadedEncoder, batch_size: int) -> torch.Tensor:
@@ -120,19 +175,6 @@ def search(
     return matches, largest
 
 
-class _Originals:
-    """The pretraining images by key."""
-
-    def __init__(self, manifest: str | Path, dataset: Dataset, keys: set[str]):
-        rows = manifests.read(manifest, columns=["key", "path", "offset", "length"])
-        rows = rows.filter(pc.is_in(rows["key"], pa.array(sorted(keys), pa.string())))
-        self._where = {row["key"]: (row["path"], row["offset"], row["length"]) for row in rows.to_pylist()}
-        self._reader = Reader(data_root(dataset, manifest))
-
-    def image(self, key: str) -> Image.Image:
-        return self._reader.image(*self._where[key])
-
-
 def same_pixels(first: Image.Image, second: Image.Image) -> bool:
     """Whether two images have the same size and RGB pixels."""
     return first.size == second.size and first.convert("RGB").tobytes() == second.convert("RGB").tobytes()
@@ -151,90 +193,93 @@ def _first(items: Any, index: int) -> Image.Image:
     return items[index][0]
 
 
-def _thumbnail(image: Image.Image, path: Path) -> None:
-    image = image.convert("RGB")
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    image.save(path)
-
-
-def run(
-    request: Request,
-    settings: Duplicates,
-    config: Encoder,
-    *,
-    pretraining_dataset: Dataset,
-    manifest: str | Path,
-    scores: Sequence[str | Path],
-    result: str | Path,
-    keys: str | Path,
-    pictures: str | Path,
-    log: str | Path,
-    stamp: dict[str, str],
-) -> None:
-    """Compare a dataset's test images with the pretraining images; write counts, keys to leave out, and pictures.
-
-    Args:
-        keys: written: a key per line, ready for ``dataset.exclude``.
-        pictures: written: a folder of thumbnails.
-        log: the keys are kept beside it if the study stops.
-
-    Raises:
-        GenviewError: more than ``stop_share`` of the test images are found among the pretraining images.
-    """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder = look.load(config, device)
-    part = test_part(request)
-    test = embeddings(part, encoder, config.batch_size)
-    threshold = min(settings.threshold, 1 - ROUNDING)
-    matches, largest = search(test.flatten(0, 1), pretraining(scores, encoder.digest), threshold)
-    matches, largest = folded(matches, len(part)), largest.reshape(2, -1).max(0)
-    matches.sort(key=lambda match: (-match.cosine, match.test, match.key))
-    originals = _Originals(manifest, pretraining_dataset, {match.key for match in matches})
+def find(part: Part, threshold: float, images: Pretraining, encoder: look.LoadedEncoder) -> Found:
+    """The pairs of a test image and a pretraining image, or its mirror image, that are alike."""
+    test = embeddings(part, encoder, images.encoder.batch_size)
+    matches, largest = search(test.flatten(0, 1), pretraining(images.scores, encoder.digest), threshold)
+    matches = folded(matches, len(part))
+    original = images.originals({match.key for match in matches})
     exact = {
         (match.key, match.test)
         for match in matches
         if not match.mirrored
         and match.cosine >= 1 - ROUNDING
-        and same_pixels(originals.image(match.key), part.image(match.test))
+        and same_pixels(original(match.key), part.image(match.test))
     }
-    total = len(part)
-    found_exact = len({test for _, test in exact})
-    found = len({match.test for match in matches})
-    own = request.block is not None and request.block.kind == "own_labels"
-    rows = []
-    for metric, count in (("exact_share", found_exact), ("near_share", found)):
-        rows.append(accuracy.row(metric, count / total, *accuracy.wilson(count / total, total), total))
-    listed = sorted({match.key for match in matches})
-    if found > settings.stop_share * total and not own:
-        aside = Path(log).with_suffix(".keys.txt")
-        atomic.write_text(aside, "".join(f"{key}\n" for key in listed))
-        raise GenviewError(
-            f"dataset {request.name}: {found} of {total} test images are among the pretraining images "
-            f"({found_exact} exactly), more than evaluation.duplicates.stop_share allows; {aside} lists the "
-            "pretraining images: name it in dataset.exclude"
-        )
     # Exact pairs first, then the most alike.
     matches.sort(key=lambda match: ((match.key, match.test) not in exact, -match.cosine, match.test, match.key))
+    return Found(part, matches, exact, largest.reshape(2, -1).max(0), original)
+
+
+def refuse_too_many(found: Found, name: str, stop_share: float, aside: Path) -> None:
+    """Stop the study if too many test images are among the pretraining images; their keys are kept in ``aside``.
+
+    Raises:
+        GenviewError: with their numbers and what to do.
+    """
+    if found.near <= stop_share * len(found.part):
+        return
+    atomic.write_text(aside, found.listed)
+    raise GenviewError(
+        f"dataset {name}: {found.near} of {len(found.part)} test images are among the pretraining images "
+        f"({len(found.exact_tests)} exactly), more than evaluation.duplicates.stop_share allows; {aside} lists the "
+        "pretraining images: name it in dataset.exclude"
+    )
+
+
+def draw(found: Found, count: int, folder: Path) -> list[dict[str, Any]]:
+    """Write thumbnails of the first pairs; returns what the report says of each."""
     shown = []
-    folder = Path(pictures)
     with atomic.writing(folder) as partial_folder:
         partial_folder.mkdir()
-        for number, match in enumerate(matches[: settings.pictures]):
-            names = [f"{number:03d}_{side}.png" for side in ("train", "test")]
-            _thumbnail(originals.image(match.key), partial_folder / names[0])
-            _thumbnail(part.image(match.test), partial_folder / names[1])
+        for number, match in enumerate(found.matches[:count]):
+            names = {side: f"{number:03d}_{side}.png" for side in ("train", "test")}
+            sides = {"train": found.original(match.key), "test": found.part.image(match.test)}
+            for side, image in sides.items():
+                image = image.convert("RGB")
+                image.thumbnail((THUMBNAIL, THUMBNAIL))
+                image.save(partial_folder / names[side])
             shown.append(
                 {
                     "train": match.key,
-                    "test": part.name_of(match.test),
+                    "test": found.part.name_of(match.test),
                     "cosine": match.cosine,
-                    "kind": "exact" if (match.key, match.test) in exact else "near",
+                    "kind": "exact" if (match.key, match.test) in found.exact else "near",
                     "mirrored": match.mirrored,
-                    "train_thumbnail": f"{folder.name}/{names[0]}",
-                    "test_thumbnail": f"{folder.name}/{names[1]}",
+                    **{f"{side}_thumbnail": f"{folder.name}/{name}" for side, name in names.items()},
                 }
             )
-    atomic.write_text(keys, "".join(f"{key}\n" for key in listed))
+    return shown
+
+
+def run(
+    request: Request, settings: Duplicates, images: Pretraining, artifacts: Artifacts, *, log: Path, stamp: dict
+) -> None:
+    """Compare a dataset's test images with the pretraining images; write counts, keys to leave out, and pictures.
+
+    Args:
+        request: the dataset.
+        settings: threshold, pictures, and when to stop.
+        images: the pretraining images.
+        artifacts: what is written.
+        log: the keys are kept beside it if the study stops.
+        stamp: provenance.
+
+    Raises:
+        GenviewError: more than ``stop_share`` of the test images are found among the pretraining images.
+    """
+    encoder = look.load(images.encoder, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    threshold = min(settings.threshold, 1 - ROUNDING)
+    found = find(test_part(request), threshold, images, encoder)
+    own = request.block is not None and request.block.kind == "own_labels"
+    if not own:
+        refuse_too_many(found, request.name, settings.stop_share, log.with_suffix(".keys.txt"))
+    total = len(found.part)
+    rows = []
+    for metric, count in (("exact_share", len(found.exact_tests)), ("near_share", found.near)):
+        rows.append(accuracy.row(metric, count / total, *accuracy.wilson(count / total, total), total))
+    shown = draw(found, settings.pictures, artifacts.pictures)
+    atomic.write_text(artifacts.exclusion, found.listed)
     value = {
         "dataset": request.name,
         "metric": "exact_share",
@@ -242,12 +287,12 @@ def run(
         "results": rows,
         "interval": "95 %, Wilson's score interval over the test images",
         "pairs": shown,
-        "pretraining_images": len(listed),
+        "pretraining_images": len(found.listed.splitlines()),
         "cosine_quantiles": {
-            f"{share:g}": float(np.quantile(largest, share)) for share in (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
+            f"{share:g}": float(np.quantile(found.largest, share)) for share in (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
         },
         "encoder_digest": encoder.digest,
         "note": "the test images are the study's own" if own else None,
         "provenance": stamp,
     }
-    atomic.write_json(result, value)
+    atomic.write_json(artifacts.result, value)

@@ -118,7 +118,7 @@ def measured():
             f"{encoder}/{name}"
             for name in ("pca.safetensors", "pca.json", "foreground_ratio.parquet")
         ],
-        "scores": f"{encoder}/scores.done",
+        "scores": SCORES,
         "conditions": f"{RESULTS}/conditions/conditions.parquet",
         "views": [
             f"{RESULTS}/views/{view}/{shard}.{kind}"

@@ -131,7 +131,7 @@ rule find_duplicates:
         settings=recorded("find_duplicates", duplicates_settings),
         manifest=MANIFEST,
         images=PACKED,
-        scores=f"{MEASURING}/scores.done",
+        scores=SCORES,
     output:
         result=f"{RESULTS}/evaluation/duplicates/{{dataset}}.json",
         exclusion=f"{RESULTS}/evaluation/duplicates/{{dataset}}.txt",

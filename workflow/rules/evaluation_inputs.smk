@@ -66,7 +66,6 @@ def duplicates_settings(wildcards):
             ),
             encoder=STUDY.encoders[STUDY.foreground.encoder],
             pretraining=IMAGES,
-            groups=len(GROUPS),
         ),
     }
 

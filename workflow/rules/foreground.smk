@@ -120,15 +120,6 @@ rule token_scores:
         "../scripts/token_scores.py"
 
 
-rule all_token_scores:
-    """Says that all shards are encoded: one input instead of a hundred for each rule that reads them all."""
-    input:
-        expand(f"{FOREGROUND}/{{{{encoder}}}}/scores/{{group}}.parquet", group=GROUPS),
-    output:
-        touch(f"{FOREGROUND}/{{encoder}}/scores.done"),
-    localrule: True
-
-
 if STUDY.foreground.given:
 
     rule foreground_ratio:
@@ -161,7 +152,7 @@ else:
         input:
             code=code("genview.foreground.ratio", script="foreground_ratio"),
             settings=recorded("foreground_ratio", study=STUDY.study),
-            scores=expand(f"{MEASURING}/scores/{{group}}.parquet", group=GROUPS),
+            scores=SCORES,
             pca=f"{MEASURING}/pca.safetensors",
         output:
             ratio=f"{MEASURING}/foreground_ratio.parquet",

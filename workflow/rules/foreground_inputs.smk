@@ -3,6 +3,9 @@
 FOREGROUND = f"{RESULTS}/foreground"
 MEASURING = f"{FOREGROUND}/{STUDY.foreground.encoder}"
 
+# The foreground pass: a file for each group of shards, a hundred at most.
+SCORES = expand(f"{MEASURING}/scores/{{group}}.parquet", group=GROUPS)
+
 # A thousand images in each file: a file for every shard would slow the planning of a study of thousands of shards.
 SAMPLE_FILES = min(len(SHARDS), max(1, STUDY.pca.sample // 1000))
 

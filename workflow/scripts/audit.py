@@ -12,14 +12,14 @@ with stage.running(snakemake.log[0]):
     audit.run(
         Audit.model_validate(settings["audit"]),
         {name: Encoder.model_validate(block) for name, block in settings["encoders"].items()},
-        name=snakemake.wildcards.view,
+        audit.Views(
+            name=snakemake.wildcards.view,
+            manifest=snakemake.input.manifest,
+            root=data_root(load.parse(snakemake.config).dataset, snakemake.input.manifest),
+            indexes=snakemake.input.indexes,
+            tars=snakemake.input.tars,
+        ),
+        audit.Artifacts(snakemake.output.quality, snakemake.output.picture, snakemake.output.examples),
         seed=settings["seed"],
-        manifest=snakemake.input.manifest,
-        root=data_root(load.parse(snakemake.config).dataset, snakemake.input.manifest),
-        indexes=snakemake.input.indexes,
-        tars=snakemake.input.tars,
-        result=snakemake.output.quality,
-        figure=snakemake.output.picture,
-        examples=snakemake.output.examples,
         stamp=stage.stamp("audit", settings["study"], settings, "genview.audit.audit"),
     )
