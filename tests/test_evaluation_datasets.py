@@ -51,10 +51,15 @@ def test_a_missing_dataset_is_named_with_its_folder_and_the_remedy(name, tmp_pat
     assert name in message and str(tmp_path) in message and "put the files there" in message
 
 
-def test_an_incomplete_dataset_keeps_torchvisions_words(tmp_path):
-    (tmp_path / "cifar-10-batches-py").mkdir()
+def test_an_incomplete_dataset_is_named_and_a_corrupted_one_keeps_torchvisions_words(tmp_path):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    with pytest.raises(GenviewError, match=r"cifar10.*missing or incomplete: batches.meta, test_batch"):
+        official.load("cifar10", root=tmp_path, download=False, seed=0)
+    for name in ("batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6))):
+        (folder / name).write_bytes(b"cut short")
     with pytest.raises(GenviewError, match=r"cifar10.*incomplete.*Dataset not found or corrupted"):
-        load("cifar10", tmp_path)
+        official.load("cifar10", root=tmp_path, download=False, seed=0)
 
 
 def test_textures_use_the_official_three_parts(tmp_path):
@@ -177,7 +182,10 @@ def test_a_table_with_captions_and_parts(tmp_path):
         lines.append(f'{i}.png,{"odd" if i % 2 else "even"},{"train" if i < 4 else "test"},"a picture, number {i}"')
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     data = load("mine", "x", block=LocalDataset(kind="table", path=str(tmp_path / "t.csv")))
-    assert data.classes == ("even", "odd") and data.test.captions == ["a picture, number 4", "a picture, number 5"]
+    assert data.classes == ("even", "odd") and data.test.captions == [
+        ("a picture, number 4",),
+        ("a picture, number 5",),
+    ]
     (tmp_path / "t.csv").write_text("\n".join(lines).replace("train", "trian"))
     with pytest.raises(GenviewError, match="trian"):
         load("mine", "x", block=LocalDataset(kind="table", path=str(tmp_path / "t.csv")))

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from genview.config.base import Block, FilePath, Name, Share
+from genview.config.dataset import Separator
 
 
 class LocalDataset(Block):
@@ -12,8 +13,10 @@ class LocalDataset(Block):
 
     kind: Literal["image_folder", "own_labels", "scenes", "table"]
     """``image_folder``: ``train/<class>/`` and ``test/<class>/`` (or one of them, split by seed). ``own_labels``: the
-    study's own images and labels, split by seed. ``scenes``: fresh drawn scenes. ``table``: CSV: image, label, split
-    (train, val, test; without the column split by seed), prompt."""
+    study's own images and labels, split by seed. ``scenes``: fresh drawn scenes. ``table``: CSV, TSV, Parquet or
+    Arrow: image, label, split (train, val, test; without the column split by seed), prompt; rows of one image with
+    different captions are one image. A part ``val`` is the test part where there is none; retrieval needs captions
+    alone, and zero-shot classification no training part."""
     path: FilePath | None = None
     label: str = "class"
     """Scenes: ``class``, ``colour``, ``background`` or ``texture``."""
@@ -21,6 +24,10 @@ class LocalDataset(Block):
     test: int | None = Field(None, ge=1)
     """Scenes: how many; other kinds: the first so many after a seeded shuffle."""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    image_column: str | None = None
+    caption_column: str | None = None
+    separator: Separator | None = None
+    """Tables: as in the block ``dataset``; left out, the usual names are looked for."""
     metric: Literal["top1", "mean_per_class"] = "top1"
     prompts: tuple[str, ...] = ()
     """Zero-shot templates with ``{c}`` for the class name; empty: ``a photo of a {c}.`` (scenes have their own)."""

@@ -24,10 +24,17 @@ class Look:
         told: its columns in words; empty where there is nothing to tell.
         images: how many images there are at most; None where that is not known.
         uncaptioned: why there can be no captions; None where there may be.
+        unlabelled: why there can be no labels, likewise.
     """
 
-    def __init__(self, told: str = "", images: int | None = None, uncaptioned: str | None = None):
-        self.told, self.images, self.uncaptioned = told, images, uncaptioned
+    def __init__(
+        self,
+        told: str = "",
+        images: int | None = None,
+        uncaptioned: str | None = None,
+        unlabelled: str | None = None,
+    ):
+        self.told, self.images, self.uncaptioned, self.unlabelled = told, images, uncaptioned, unlabelled
 
 
 def glance(dataset: Dataset) -> None:
@@ -55,7 +62,8 @@ def look(dataset: Dataset) -> Look:
         case "huggingface":
             source = source_huggingface.look(dataset)
             missing = None if source.caption else f"{dataset.path} has no column of captions (dataset.caption_column)"
-            return Look(source.told, dataset.count, missing)
+            unlabelled = None if source.label else f"{dataset.path} has no column of labels (dataset.label_column)"
+            return Look(source.told, dataset.count, missing, unlabelled)
         case "webdataset":
             return _webdataset(dataset)
         case "folder":
@@ -84,7 +92,12 @@ def _table(dataset: Dataset) -> Look:
         missing = f"{dataset.path} has no column of captions, such as 'prompt' (dataset.caption_column)"
     elif pc.all(pc.is_null(items["caption"])).as_py():
         missing = f"the column {columns.caption!r} of {dataset.path} is empty"
-    return Look(f"{table.told}; {columns.told}", len(items), missing)
+    unlabelled = None
+    if columns.label is None:
+        unlabelled = f"{dataset.path} has no column of labels, such as 'label' (dataset.label_column)"
+    elif len(pc.unique(items["label"]).drop_null()) < 2:
+        unlabelled = f"the column {columns.label!r} of {dataset.path} names fewer than two classes"
+    return Look(f"{table.told}; {columns.told}", len(items), missing, unlabelled)
 
 
 def _require_files(dataset: Dataset, paths: list[str]) -> None:
@@ -111,7 +124,10 @@ def _webdataset(dataset: Dataset) -> Look:
     missing = None
     if good and not any(sample.captions for sample in good):
         missing = f"no sample of {names[0]} has one (.txt, or a field of its .json: dataset.caption_column)"
-    return Look("", dataset.count, missing)
+    unlabelled = None
+    if good and not any(sample.label for sample in good):
+        unlabelled = f"no sample of {names[0]} has one (.cls, or a field of its .json: dataset.label_column)"
+    return Look("", dataset.count, missing, unlabelled)
 
 
 def _folder(dataset: Dataset) -> Look:
@@ -119,6 +135,7 @@ def _folder(dataset: Dataset) -> Look:
     if not root.is_dir():
         raise GenviewError(f"{dataset.path}: is no folder")
     images = captions = False
+    inner = [child for child in root.iterdir() if child.is_dir() and not source_folder.names.hidden(child.name)]
     for _, files in source_folder.folders(root):
         images = images or any(source_folder.names.is_image(name) for name in files)
         captions = captions or any(source_folder.names.extension(name) == source_folder.TEXT for name in files)
@@ -127,4 +144,5 @@ def _folder(dataset: Dataset) -> Look:
     if not images:
         source_folder.collect(dataset, Listing(1))
     missing = None if captions else f"there is no .txt file beside the images in {dataset.path}"
-    return Look("", dataset.count, missing)
+    unlabelled = None if len(inner) > 1 else f"{dataset.path} holds no class folders"
+    return Look("", dataset.count, missing, unlabelled)

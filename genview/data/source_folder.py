@@ -32,10 +32,10 @@ def collect(dataset: Dataset, listing: Listing) -> None:
     found = False
     for folder, files in folders(root):
         images = [name for name in files if names.is_image(name)]
-        texts = {names.normal(keys.stem(name)): name for name in files if names.extension(name) == TEXT}
+        beside = texts(files)
         stems = {keys.key_of(name) for name in images}
         refused = [name for name in files if names.refusal(name) and keys.stem(name) not in stems]
-        ignored += len(files) - len(images) - len(texts) - len(refused)
+        ignored += len(files) - len(images) - len(beside) - len(refused)
         for name in sorted([*images, *refused]):
             if listing.full:
                 return
@@ -44,7 +44,7 @@ def collect(dataset: Dataset, listing: Listing) -> None:
                 listing.reject(keys.stem(path), path, reason)
                 continue
             found = True
-            text = texts.get(names.normal(keys.key_of(name)))
+            text = beside.get(names.normal(keys.key_of(name)))
             _add(root, path, text and (f"{folder}/{text}" if folder else text), listing)
     if ignored:
         log.info("%s: %d files are no images and no captions; left out", dataset.path, ignored)
@@ -54,6 +54,11 @@ def collect(dataset: Dataset, listing: Listing) -> None:
         other = next((path for path in root.rglob("*.parquet") if path.is_file()), None)
         hint = f"; it holds tables, such as {other.name}: write source: huggingface" if other and not hint else hint
         raise GenviewError(f"{dataset.path}: holds no image; extensions in any case: {' '.join(keys.EXTENSIONS)}{hint}")
+
+
+def texts(files: list[str]) -> dict[str, str]:
+    """Caption files of a folder by the name that they share with their image, in one Unicode form."""
+    return {names.normal(keys.stem(name)): name for name in files if names.extension(name) == TEXT}
 
 
 def folders(root: Path) -> Iterator[tuple[str, list[str]]]:

@@ -48,7 +48,7 @@ def export(request: Request, folder: str | Path, *, retrieval: bool = False) -> 
     Raises:
         GenviewError: the dataset is missing, or has no captions for retrieval.
     """
-    dataset = request.load()
+    dataset = request.load("retrieval" if retrieval else "zeroshot")
     to_bytes = PIL_to_bytes("png")
     options = {"transform": None, "image_format": "png", "verbose": False}
     if retrieval:
@@ -75,15 +75,17 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words[1:])
     try:
         study = load_configuration(arguments.config)
-        block = study.evaluation.datasets.get(arguments.dataset)
-        export(
+        evaluation = study.evaluation
+        request = Request(
             arguments.dataset,
-            block,
-            arguments.output,
-            root=study.evaluation.root,
+            evaluation.datasets.get(arguments.dataset),
+            root=evaluation.root,
+            download=evaluation.download,
             seed=study.seed,
-            retrieval=arguments.retrieval,
+            source=study.dataset,
+            manifest=Path(study.results) / study.study / "data/manifest.parquet",
         )
+        export(request, arguments.output, retrieval=arguments.retrieval)
     except GenviewError as error:
         print(f"genview: {error}", file=sys.stderr)
         return 1

@@ -80,6 +80,11 @@ def find(name: str) -> Entry:
     return ENTRIES[name]
 
 
+def file_name(name: str) -> str:
+    """A dataset's name as a part of paths: ``wds/mine`` is ``wds_mine``."""
+    return name.replace("/", "_")
+
+
 def location(name: str, root: str | Path) -> Path | None:
     """The folder that a dataset needs; null where none is needed.
 

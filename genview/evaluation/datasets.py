@@ -6,8 +6,8 @@ from typing import Any
 
 from genview.config.dataset import Dataset
 from genview.config.evaluation import LocalDataset
-from genview.evaluation import local, official
-from genview.evaluation.splits import LabelledDataset
+from genview.evaluation import catalogue, local, official, third_party
+from genview.evaluation.splits import LabelledDataset, Purpose
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Request:
         seed: of every drawn part.
         source: the study's own dataset, for ``own_labels``.
         manifest: the study's manifest, for ``own_labels``.
+        purpose: what the study uses it for first, where one opening serves several uses.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Request:
     seed: int = 0
     source: Dataset | None = None
     manifest: str | Path | None = None
+    purpose: Purpose = "probe"
 
     @classmethod
     def of_rule(cls, settings: dict[str, Any], manifest: str | Path | None = None) -> "Request":
@@ -44,14 +46,29 @@ class Request:
             seed=settings["seed"],
             source=Dataset.model_validate(source) if source else None,
             manifest=manifest,
+            purpose=settings.get("purpose", "probe"),
         )
 
-    def load(self) -> LabelledDataset:
+    def load(self, purpose: Purpose = "probe") -> LabelledDataset:
         """Open the dataset.
+
+        Args:
+            purpose: what for; a set for retrieval needs no labels, one for zero-shot classification no training part.
 
         Raises:
             GenviewError: unknown, missing or incomplete; says what to do.
         """
         if self.block is not None:
-            return local.load(self.name, self.block, seed=self.seed, source=self.source, manifest_path=self.manifest)
+            return local.load(
+                self.name,
+                self.block,
+                seed=self.seed,
+                source=self.source,
+                manifest_path=self.manifest,
+                purpose=purpose,
+            )
+        if self.name not in catalogue.ENTRIES or purpose == "retrieval":
+            if not third_party.known(self.name):
+                catalogue.find(self.name)
+            return third_party.load(self.name, self.root, download=self.download, purpose=purpose)
         return official.load(self.name, root=self.root, download=self.download, seed=self.seed)

@@ -9,9 +9,7 @@ for two, while training, which mirrors at random, has seen both.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +26,7 @@ from genview.data import manifest as manifests
 from genview.data.reader import Reader, data_root
 from genview.encoders import look
 from genview.errors import GenviewError
-from genview.evaluation import accuracy, catalogue, zeroshot
+from genview.evaluation import accuracy
 from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part
 from genview.progress import track
@@ -181,16 +179,8 @@ def same_pixels(first: Image.Image, second: Image.Image) -> bool:
 
 
 def test_part(request: Request) -> Part:
-    """The test images of a dataset: ours, or one that only clip_benchmark knows."""
-    if request.block is None and request.name not in catalogue.ENTRIES:
-        items = zeroshot.third_party(request, None, "zeroshot_retrieval")
-        rows = np.arange(len(items), dtype=np.int64)
-        return Part(partial(_first, items), rows, np.zeros(len(items), np.int64))
-    return request.load().test
-
-
-def _first(items: Any, index: int) -> Image.Image:
-    return items[index][0]
+    """The test images of a dataset, as what the study uses it for first divides it."""
+    return request.load(request.purpose).test
 
 
 def find(part: Part, threshold: float, images: Pretraining, encoder: look.LoadedEncoder) -> Found:

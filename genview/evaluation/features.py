@@ -16,6 +16,9 @@ from genview.evaluation.frozen import FrozenEncoder
 from genview.evaluation.splits import LabelledDataset, Part, check_labels
 from genview.progress import track
 
+SHOWN_COPIES = 20
+"""Copies that are named; probes count them all."""
+
 
 class _Items(Dataset):
     def __init__(self, part: Part, transform: Any):
@@ -53,6 +56,20 @@ def encode(part: Part, encoder: FrozenEncoder, settings: Settings, description: 
     return store.PartFeatures(torch.cat(features).numpy(), part.labels, torch.cat(digests).numpy().view(np.uint64))
 
 
+def copies(parts: dict[str, Part], encoded: dict[str, store.PartFeatures]) -> list[tuple[str, str]]:
+    """The first test images that are training or validation images too, pixel by pixel, and those, by their names."""
+    known: dict[int, tuple[str, int]] = {}
+    for name in encoded.keys() - {"test"}:
+        for row, digest in enumerate(encoded[name].digests.tolist()):
+            known.setdefault(digest, (name, row))
+    found = []
+    for row, digest in enumerate(encoded["test"].digests.tolist()):
+        if digest in known and len(found) < SHOWN_COPIES:
+            name, other = known[digest]
+            found.append((parts["test"].name_of(row), parts[name].name_of(other)))
+    return found
+
+
 def extract(dataset: LabelledDataset, encoder: FrozenEncoder, settings: Settings, **stamp: Any) -> store.Features:
     """Features of all parts of a dataset.
 
@@ -79,6 +96,7 @@ def extract(dataset: LabelledDataset, encoder: FrozenEncoder, settings: Settings
         "data_digest": contents.hexdigest(),
         **stamp,
     }
+    details["copies"] = copies(parts, encoded)
     for name, part in encoded.items():
         if not np.isfinite(part.features).all():
             row = int(np.flatnonzero(~np.isfinite(part.features).all(axis=1))[0])

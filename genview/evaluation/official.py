@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from genview.errors import GenviewError
-from genview.evaluation import catalogue
+from genview.evaluation import catalogue, complete
 from genview.evaluation.catalogue import Entry
 from genview.evaluation.splits import LabelledDataset, Part, check_labels, seeded_parts
 
@@ -35,6 +35,9 @@ def load(name: str, *, root: str | Path, download: bool, seed: int) -> LabelledD
     place = catalogue.location(name, root)
     if place is not None and not place.is_dir() and not (download and entry.downloadable):
         raise GenviewError(f"dataset {name}: {place}: no such folder; {_remedy(name, entry)}")
+    wrong = complete.missing(name, root) if place is not None and not (download and entry.downloadable) else None
+    if wrong:
+        raise GenviewError(f"dataset {name}: {place}: {wrong}; {_remedy(name, entry)}")
     read = partial(_read, name, entry, Path(root), download and entry.downloadable)
     if entry.train:
         classes, train = read(entry.train)
@@ -103,7 +106,7 @@ def _read(name: str, entry: Entry, root: Path, download: bool, parts: tuple[Any,
         options["download"] = download
     try:
         source = reader(root=str(root / entry.reader_root), **options)
-    except (RuntimeError, OSError, ValueError) as error:
+    except (RuntimeError, OSError, ValueError, KeyError, IndexError) as error:
         place = catalogue.location(name, root)
         raise GenviewError(
             f"dataset {name}: {place}: missing or incomplete ({error}); {_remedy(name, entry)}"

@@ -19,6 +19,16 @@ def overlap(features: Features) -> int:
     return int(np.isin(features.parts["test"].digests, seen).sum())
 
 
+def _named(features: Features) -> str:
+    """The first of the copies, in words."""
+    pairs = features.details.get("copies") or []
+    return (
+        f" ({'; '.join(f'{one} is {other}' for one, other in pairs[:5])}{'; ...' if len(pairs) > 5 else ''})"
+        if pairs
+        else ""
+    )
+
+
 def check_overlap(features: Features, allowed: float) -> int:
     """Refuse a dataset whose test images were trained on.
 
@@ -30,7 +40,7 @@ def check_overlap(features: Features, allowed: float) -> int:
     if count > limit * total:
         raise GenviewError(
             f"dataset {features.details['dataset']}: {count} of {total} test images are also training images, pixel by "
-            "pixel; the accuracy would be of memory. Remove them from one part, or state a larger "
+            f"pixel{_named(features)}; the accuracy would be of memory. Remove them from one part, or state a larger "
             "evaluation.probe.allowed_overlap"
         )
     return count
@@ -76,6 +86,7 @@ def report(
         "split_rule": details["split_rule"],
         "validation_rule": validation_rule,
         "overlap": overlapping,
+        "copies": details.get("copies") or [],
         "layer": details["layer"],
         "feature_dimensions": int(test.features.shape[1]),
         "model_digest": details["model_digest"],

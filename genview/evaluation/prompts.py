@@ -20,6 +20,8 @@ def class_names(dataset: LabelledDataset) -> list[str]:
     Raises:
         ValueError: clip_benchmark's list is not as long as the dataset's.
     """
+    if dataset.names_as_written:
+        return list(dataset.classes)
     own = [name.replace("_", " ").replace("/", " ") for name in dataset.classes]
     entry = catalogue.ENTRIES.get(dataset.name)
     known = _shipped("classnames").get(entry.prompts) if entry and entry.prompts else None

@@ -14,7 +14,6 @@ from genview.errors import GenviewError
 from genview.evaluation import accuracy, frozen
 from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part
-from genview.evaluation.zeroshot import third_party
 
 logger = logging.getLogger("genview")
 
@@ -29,7 +28,7 @@ class Captioned(Items):
         return len(self.part)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, list[str]]:
-        return self.transform(self.part.image(index)), [self.part.captions[index]]
+        return self.transform(self.part.image(index)), list(self.part.captions[index])
 
 
 def captioned_part(part: Part, name: str) -> Part:
@@ -38,8 +37,8 @@ def captioned_part(part: Part, name: str) -> Part:
     Raises:
         GenviewError: none has.
     """
-    captions = part.captions or [None] * len(part)
-    rows = [index for index, caption in enumerate(captions) if caption]
+    captions = [()] * len(part) if part.captions is None else part.captions
+    rows = [index for index in range(len(part)) if captions[index]]
     if not rows:
         raise GenviewError(f"dataset {name}: no test image has a caption; retrieval needs them (column prompt)")
     if len(rows) < len(part):
@@ -63,28 +62,17 @@ def run(
         GenviewError: the dataset or model is missing, has no text, or is smaller than a rank that is asked for.
     """
     encoder = frozen.load(model, layer="embedding", device=frozen.default_device(), text=True)
-    if request.block is None:
-        items = third_party(request, encoder.transform, "zeroshot_retrieval")
-    else:
-        dataset = request.load()
-        items = Captioned(captioned_part(dataset.test, request.name), encoder.transform)
+    dataset = request.load("retrieval")
+    part = captioned_part(dataset.test, request.name)
+    items = Captioned(part, encoder.transform)
     if len(items) < max(recall_at):
         raise GenviewError(
             f"dataset {request.name}: recall at {max(recall_at)} needs as many images, there are {len(items)}"
         )
-    counts = {"image": 0, "text": len(items)}
-
-    def counted(batch):
-        images, texts = image_captions_collate_fn(batch)
-        counts["image"] += sum(len(captions) for captions in texts)
-        return images, texts
-
-    loader = torch.utils.data.DataLoader(items, batch_size=batch_size, num_workers=0, collate_fn=counted)
-    if workers:
-        loader = torch.utils.data.DataLoader(
-            items, batch_size=batch_size, num_workers=workers, collate_fn=image_captions_collate_fn
-        )
-        counts["image"] = sum(len(items[index][1]) for index in range(len(items)))
+    counts = {"image": sum(len(part.captions[index]) for index in range(len(part))), "text": len(part)}
+    loader = torch.utils.data.DataLoader(
+        items, batch_size=batch_size, num_workers=workers, collate_fn=image_captions_collate_fn
+    )
     metrics = zeroshot_retrieval.evaluate(
         encoder.model, loader, encoder.tokenizer, encoder.device.type, amp=False, recall_k_list=list(recall_at)
     )
@@ -99,6 +87,7 @@ def run(
         "results": rows,
         "interval": "95 %, Wilson's score interval over the queries",
         "split": {"images": len(items), "captions": counts["image"]},
+        "split_rule": dataset.split_rule,
         "model_digest": encoder.digest,
         "provenance": stamp,
     }

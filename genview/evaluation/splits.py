@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from genview.data import images
 from genview.errors import GenviewError
+
+Purpose = Literal["probe", "zeroshot", "retrieval"]
+"""What a dataset is opened for: a probe needs labels and training images, zero-shot classification labels, retrieval
+captions."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,8 @@ class Part:
     """Positions in the source, int64 [n]."""
     labels: np.ndarray
     """Class numbers, int64 [n]."""
-    captions: Sequence[str | None] | None = None
-    """Captions, where the source has them."""
+    captions: Sequence[Sequence[str]] | None = None
+    """Captions of each image, none or several; None where the source has none at all."""
     name: Callable[[int], str] | None = None
     """From a position to what a person calls the image (its file or key)."""
 
@@ -59,6 +64,8 @@ class LabelledDataset:
     """Zero-shot templates with ``{c}`` for the class name."""
     known_overlap: float = 0.0
     """Share of test images known to be training images too."""
+    names_as_written: bool = False
+    """Whether the class names stand in prompts as they are: the data set's makers wrote them for that."""
 
 
 def seeded_parts(

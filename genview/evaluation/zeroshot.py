@@ -4,13 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from clip_benchmark.datasets.builder import build_dataset
 from clip_benchmark.metrics import zeroshot_classification
 from torch.utils.data import Dataset as Items
 
 from genview import atomic
-from genview.errors import GenviewError
-from genview.evaluation import accuracy, catalogue, frozen, prompts
+from genview.evaluation import accuracy, frozen, prompts
 from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part
 
@@ -30,26 +28,6 @@ class Labelled(Items):
         return self.transform(self.part.image(index)), int(self.part.labels[index])
 
 
-def third_party(request: Request, transform, task: str) -> Items:
-    """A dataset that only clip_benchmark knows, at ``root/<name>``; ``wds/<name>`` for its WebDataset form.
-
-    Raises:
-        GenviewError: not there, or not known to clip_benchmark either.
-    """
-    name, download = request.name, request.download
-    folder = Path(request.root) / name.removeprefix("wds/").replace("/", "_")
-    # clip_benchmark starts downloads (kaggle, wget) of whatever is missing: only if the user said so.
-    if not folder.exists() and not download:
-        raise GenviewError(
-            f"dataset {name}: {folder}: no such folder. It is not among {', '.join(sorted(catalogue.ENTRIES))}; if "
-            "clip_benchmark knows it, put it there as clip_benchmark expects it, or set evaluation.download: true"
-        )
-    try:
-        return build_dataset(name, root=str(folder), transform=transform, split="test", download=download, task=task)
-    except (ValueError, AssertionError, RuntimeError, OSError) as error:
-        raise GenviewError(f"dataset {name}: {folder}: {error}") from error
-
-
 def run(
     request: Request,
     *,
@@ -65,14 +43,9 @@ def run(
         GenviewError: the dataset or model is missing, or the model has no text tower.
     """
     encoder = frozen.load(model, layer="embedding", device=frozen.default_device(), text=True)
-    if request.block is None and request.name not in catalogue.ENTRIES:
-        items = third_party(request, encoder.transform, "zeroshot_classification")
-        classes, templates, metric, rule = list(items.classes), items.templates, "top1", "clip_benchmark's test part"
-    else:
-        dataset = request.load()
-        classes, templates = prompts.class_names(dataset), prompts.templates(dataset)
-        items = Labelled(dataset.test, encoder.transform, classes)
-        metric, rule = dataset.metric, dataset.split_rule
+    dataset = request.load("zeroshot")
+    classes, templates = prompts.class_names(dataset), prompts.templates(dataset)
+    items = Labelled(dataset.test, encoder.transform, classes)
     device = encoder.device.type
     loader = torch.utils.data.DataLoader(items, batch_size=batch_size, num_workers=workers)
     classifier = zeroshot_classification.zero_shot_classifier(
@@ -82,13 +55,13 @@ def run(
     rows = accuracy.results(logits.numpy(), target.numpy().astype(np.int64), bootstraps=BOOTSTRAPS, seed=request.seed)
     result = {
         "dataset": request.name,
-        "metric": metric,
+        "metric": dataset.metric,
         "classes": classes,
         "templates": templates,
         "results": rows,
         "interval": f"95 %, percentiles of {BOOTSTRAPS} resamples of the test images",
         "split": {"test": len(target)},
-        "split_rule": rule,
+        "split_rule": dataset.split_rule,
         "model_digest": encoder.digest,
         "provenance": stamp,
     }

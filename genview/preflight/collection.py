@@ -28,11 +28,11 @@ def images_of(study: Study) -> int | None:
     file = manifest_of(study)
     if file and study.dataset.source != "scenes":
         return pq.read_metadata(file).num_rows
-    seen = _look(study)
+    seen = first_look(study)
     return seen.images if seen else study.dataset.count
 
 
-def _look(study: Study) -> look.Look | None:
+def first_look(study: Study) -> look.Look | None:
     """A first look at the collection; None where it finds what would stop ingestion."""
     try:
         return _looked(study.dataset)
@@ -70,7 +70,7 @@ def paths(study: Study) -> Iterator[Problem]:
 
 def told(study: Study) -> str | None:
     """How the columns of a table are understood, for a person to see."""
-    seen = None if manifest_of(study) else _look(study)
+    seen = None if manifest_of(study) else first_look(study)
     return seen.told if seen else None
 
 
@@ -88,7 +88,7 @@ def captions(study: Study) -> Iterator[Problem]:
         have = "has" if len(missing) == 1 else "have"
         text = f"{wording.plural(len(missing), 'image')} {have} none: {shown}"
     else:
-        seen = _look(study)
+        seen = first_look(study)
         if seen is None or seen.uncaptioned is None:
             return
         text = seen.uncaptioned

@@ -15,6 +15,7 @@ from genview import provenance, tables
 from genview.config.dataset import Dataset
 from genview.data import images, reader
 from genview.data.keys import group_names, shard_names
+from genview.evaluation.catalogue import file_name
 
 Configuration = Mapping[str, Any]
 
@@ -98,14 +99,14 @@ class Results:
             for task, block in EVALUATIONS.items()
             for run in self.configuration["runs"]
             for name in sorted(asked[block]["datasets"])
-            if (record := self.json(f"{task}/{run}/{name}.json")) is not None
+            if (record := self.json(f"{task}/{run}/{file_name(name)}.json")) is not None
         }
 
     def duplicates(self) -> dict[str, dict[str, Any]]:
         """What was found of each test set among the study's images, by its name."""
         blocks = [self.configuration["evaluation"][block] for block in EVALUATIONS.values()]
         names = sorted({name for block in blocks for name in block["datasets"]})
-        found = {name: self.json(f"evaluation/duplicates/{name}.json") for name in names}
+        found = {name: self.json(f"evaluation/duplicates/{file_name(name)}.json") for name in names}
         return {name: record for name, record in found.items() if record is not None}
 
     def score_batches(self, maximum: int) -> Iterator[tuple[list[str], np.ndarray]]:

@@ -53,7 +53,12 @@ def check_targets(rules):
         "run": STUDY.runs,
         "shard": SHARDS,
         "group": GROUPS,
-        "dataset": sorted({*catalogue.ENTRIES, *STUDY.evaluation.datasets, *names}),
+        "dataset": sorted(
+            map(
+                catalogue.file_name,
+                {*catalogue.ENTRIES, *STUDY.evaluation.datasets, *names},
+            )
+        ),
         "part": ["judge", "clip", "autoencoder", "unet"],
     }
     stages = [rule.name for rule in rules if not rule.has_wildcards()]

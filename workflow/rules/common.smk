@@ -5,6 +5,7 @@ from genview import provenance
 from genview.config import load as configuration
 from genview.data.keys import group_names, group_of, shard_names
 from genview.errors import GenviewError
+from genview.evaluation import catalogue
 
 # Planning makes millions of objects that all live to its end: looking for garbage among them is a tenth of its time.
 gc.set_threshold(200_000, 20, 20)
@@ -130,7 +131,7 @@ def measured():
         "runs": [f"{RESULTS}/runs/{run}/model" for run in STUDY.runs],
         **{
             task: [
-                f"{RESULTS}/{task}/{run}/{name}.json"
+                f"{RESULTS}/{task}/{run}/{catalogue.file_name(name)}.json"
                 for run, block in STUDY.runs.items()
                 if task in ("probes", "finetune") or block.uses_text
                 for name in names
@@ -138,7 +139,7 @@ def measured():
             for task, names in evaluated.items()
         },
         "duplicates": [
-            f"{RESULTS}/evaluation/duplicates/{name}.json"
+            f"{RESULTS}/evaluation/duplicates/{catalogue.file_name(name)}.json"
             for name in tested
             if STUDY.evaluation.duplicates.enabled
         ],

@@ -1,6 +1,26 @@
 EVALUATION = STUDY.evaluation
 
 
+# Paths hold no second slash in a dataset's name: wds/mine is wds_mine there.
+TASKS = ("probe", "finetune", "zeroshot", "retrieval")
+ASKED = {
+    catalogue.file_name(name): name
+    for task in TASKS
+    for name in getattr(EVALUATION, task).datasets
+}
+
+
+def named(wildcards):
+    """The dataset that a path names."""
+    return ASKED.get(wildcards.dataset, wildcards.dataset)
+
+
+def first_purpose(name):
+    """What a dataset is used for first: which of its images are test images may depend on it."""
+    asked = [task for task in TASKS if name in getattr(EVALUATION, task).datasets]
+    return asked[0].replace("finetune", "probe") if asked else "probe"
+
+
 def own_images(wildcards):
     """The study's own images, where a dataset is made of them."""
     block = EVALUATION.datasets.get(wildcards.dataset)
@@ -14,10 +34,10 @@ def own_images(wildcards):
 
 def dataset_settings(wildcards):
     """Where a dataset is and how it is divided; nothing of how it is used."""
-    block = EVALUATION.datasets.get(wildcards.dataset)
+    block = EVALUATION.datasets.get(named(wildcards))
     own = block is not None and block.kind == "own_labels"
     return {
-        "dataset": wildcards.dataset,
+        "dataset": named(wildcards),
         "block": block.model_dump(mode="json") if block else None,
         "root": EVALUATION.root,
         "download": EVALUATION.download,
@@ -60,6 +80,7 @@ def duplicates_settings(wildcards):
     """As above, with the encoder whose embeddings are compared."""
     return {
         **dataset_settings(wildcards),
+        "purpose": first_purpose(named(wildcards)),
         **settings(
             duplicates=EVALUATION.duplicates.model_dump(
                 mode="json", exclude={"enabled"}
