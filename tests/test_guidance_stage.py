@@ -167,7 +167,6 @@ def test_an_empty_shard_and_one_image(tmp_path):
 class Counting:
     """A scorer that notes what it is asked, and may stop or fail on purpose."""
 
-    needs_images = False
     is_costly = True
 
     def __init__(self, inner, batch_size=2):

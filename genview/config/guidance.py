@@ -1,6 +1,7 @@
 """How captions are scored, and the guidance scale of each score."""
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -8,6 +9,29 @@ from genview.config.base import Block, FilePath, ModelPath, Scale
 
 SCALES = (8.0, 6.0, 4.0, 2.0)
 """GenView++'s guidance scales of the scores 1, 2, 3 and 4."""
+
+
+_CHAT = ("procedure", "model", "revision", "trust_remote_code", "batch_size", "precision", "attempts")
+_ANSWERS = ("maximum_new_tokens", "explain")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What a backend needs of a study, and which settings reach its scores."""
+
+    settings: tuple[str, ...]
+    loads_model: bool = False
+    """It runs a model here, on a GPU."""
+    sees_images: bool = False
+
+
+BACKENDS = {
+    "lexical": Backend(("explain",)),
+    "language_model": Backend((*_CHAT, *_ANSWERS), loads_model=True),
+    "vision_language_model": Backend((*_CHAT, *_ANSWERS), loads_model=True, sees_images=True),
+    "server": Backend((*_CHAT, "server", "api_key_variable", *_ANSWERS)),
+}
+"""Each is the module of its name in ``genview.guidance``, with a class ``Scorer``."""
 
 
 class Guidance(Block):
@@ -41,6 +65,20 @@ class Guidance(Block):
     """Keep the reasons: the constraints that ``lexical`` counted, or the model's words with ``generate``."""
     given: FilePath | None = None
     """A CSV in place of the stage: the published ``guidance_scale.csv`` (image, prompt, guidance_scale)."""
+
+    @property
+    def needs(self) -> Backend:
+        """What the backend needs."""
+        return BACKENDS[self.backend]
+
+    @property
+    def scores_captions(self) -> bool:
+        """Whether scales follow from scores."""
+        return self.strategy == "adaptive" and not self.given
+
+    def scoring(self) -> dict[str, Any]:
+        """The settings that reach the scores, as plain values."""
+        return self.model_dump(mode="json", include={"backend", *self.needs.settings})
 
     @model_validator(mode="after")
     def _complete(self) -> "Guidance":

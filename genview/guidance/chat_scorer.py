@@ -14,12 +14,10 @@ class ChatScorer:
     """Scores captions with a chat model, alone or with their images (PIL, RGB).
 
     Attributes:
-        needs_images: whether the images play a part.
         processor_class, model_class: what transformers loads.
     """
 
     is_costly = True
-    needs_images: bool
     processor_class: type
     model_class: type
 
@@ -36,7 +34,6 @@ class ChatScorer:
 
     def score(self, captions: Sequence[str], images: Sequence | None = None) -> list[Answer]:
         """One answer per caption."""
-        images = images if self.needs_images else None
         if self.guidance.procedure == "choice":
             return procedures.choose(self.model, captions, images)
         return procedures.generate(self.model, captions, images, guidance=self.guidance)

@@ -8,6 +8,5 @@ from genview.guidance.chat_scorer import ChatScorer
 class Scorer(ChatScorer):
     """Scores captions; the images play no part."""
 
-    needs_images = False
     processor_class = AutoTokenizer
     model_class = AutoModelForCausalLM

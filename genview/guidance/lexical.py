@@ -306,7 +306,6 @@ def answer(caption: str, *, explain: bool = False) -> Answer:
 class Scorer:
     """Scores captions; the images play no part."""
 
-    needs_images = False
     is_costly = False
 
     def __init__(self, guidance: Guidance):

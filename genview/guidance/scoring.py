@@ -1,10 +1,10 @@
 """Score the captions of a group of shards with a backend, whichever it is: batches, progress, restarts, the table.
 
-The backends are the modules ``lexical``, ``language_model``, ``vision_language_model`` and ``server``; each has a
-class ``Scorer`` made from the configuration block. This module imports none of them, so that a study depends on the
+The backends are listed in `genview.config.guidance`. This module imports none of them, so that a study depends on the
 code, and pays for the imports, of its own backend alone.
 """
 
+import importlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from genview import progress, provenance, tables
+from genview.config.guidance import Guidance
 from genview.data import manifest as manifests
 from genview.data.reader import Reader
 from genview.errors import GenviewError
@@ -29,12 +30,16 @@ class Scorer(Protocol):
     """Captions per call."""
     is_costly: bool
     """Whether answers are worth keeping for a restart."""
-    needs_images: bool
-    """Whether ``score`` takes the images (PIL, RGB), too."""
 
     def score(self, captions: Sequence[str], images: Sequence | None = None) -> list[Answer]:
-        """One answer per caption, in order; a caption that cannot be scored gets an answer without a score."""
+        """One answer per caption, in order, from its image (PIL, RGB) too where there are images; without a score if
+        the caption cannot be scored."""
         ...
+
+
+def backend(guidance: Guidance) -> Scorer:
+    """The scorer that the settings name."""
+    return importlib.import_module(f"genview.guidance.{guidance.backend}").Scorer(guidance)
 
 
 def run(
@@ -57,7 +62,7 @@ def run(
         group: name such as ``"0-of-2"`` (`data.manifest.read_group`).
         output: the Parquet file (``tables.GUIDANCE``).
         stamp: provenance of the table; restarts use answers made under the same stamp.
-        root: folder of the images, for backends that look at them.
+        root: folder of the images, for a backend that sees them.
     """
     rows = manifests.read_group(manifest, group, ["key", "caption", "path", "offset", "length"]).to_pylist()
     answers = {row["key"]: NO_CAPTION for row in rows if not (row["caption"] or "").strip()}
@@ -73,7 +78,7 @@ def run(
     waiting = [row for row in rows if row["key"] not in answers]
     # Captions of like length share a batch, which keeps padding small; the order of the table is the manifest's.
     waiting.sort(key=lambda row: (len(row["caption"]), row["key"]))
-    reader = Reader(root) if scorer.needs_images else None
+    reader = Reader(root) if root else None
     with progress.bar("captions", total=len(rows), initial=len(answers), unit="caption") as bar:
         for start in range(0, len(waiting), scorer.batch_size):
             batch = waiting[start : start + scorer.batch_size]

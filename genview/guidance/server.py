@@ -45,7 +45,6 @@ def digit_probabilities(alternatives: Sequence[tuple[str, float]]) -> tuple[floa
 class Scorer:
     """Scores captions with a model behind a server; the images play no part."""
 
-    needs_images = False
     is_costly = True
 
     def __init__(self, guidance: Guidance):

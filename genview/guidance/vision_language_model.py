@@ -8,6 +8,5 @@ from genview.guidance.chat_scorer import ChatScorer
 class Scorer(ChatScorer):
     """Scores captions with their images."""
 
-    needs_images = True
     processor_class = AutoProcessor
     model_class = AutoModelForImageTextToText

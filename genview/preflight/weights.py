@@ -36,7 +36,7 @@ def present(study: Study) -> Iterator[Problem]:
         if wrong := _pipeline(view):
             yield Problem("generation", f"views.{name}.{wrong}")
     guidance = study.guidance
-    if guidance.backend.endswith("language_model") and not guidance.given and guidance.strategy == "adaptive":
+    if guidance.needs.loads_model and guidance.scores_captions:
         _, reason = _folder(guidance.model, "config.json", guidance.revision)
         if reason:
             yield Problem("guidance", f"guidance.model: {reason}")

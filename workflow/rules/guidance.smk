@@ -1,25 +1,14 @@
 # A study depends on the code of its own backend alone.
 GUIDANCE_BACKEND = f"genview.guidance.{STUDY.guidance.backend}"
-GUIDANCE_IS_LIGHT = STUDY.guidance.backend in ("lexical", "server")
-GUIDANCE_SEES_IMAGES = STUDY.guidance.backend == "vision_language_model"
+GUIDANCE_GPUS = int(STUDY.guidance.needs.loads_model)
 # Scores are made only where the scale depends on them.
-GUIDANCE_GROUPS = (
-    GROUPS if STUDY.guidance.strategy == "adaptive" and not STUDY.guidance.given else []
-)
+GUIDANCE_GROUPS = GROUPS if STUDY.guidance.scores_captions else []
 # A model in a local folder is bound by its files, one of the hub by its revision.
 GUIDANCE_MODEL = (
     sorted(str(file) for file in Path(STUDY.guidance.model).iterdir() if file.is_file())
-    if not GUIDANCE_IS_LIGHT
-    and STUDY.guidance.model
-    and Path(STUDY.guidance.model).is_dir()
+    if GUIDANCE_GPUS and STUDY.guidance.model and Path(STUDY.guidance.model).is_dir()
     else []
 )
-SCORING = (
-    "backend explain"
-    if STUDY.guidance.backend == "lexical"
-    else "backend procedure model revision trust_remote_code server api_key_variable "
-    "batch_size precision attempts maximum_new_tokens explain"
-).split()
 
 
 rule guidance_score:
@@ -28,8 +17,8 @@ rule guidance_score:
         code=code("genview.guidance.scoring", GUIDANCE_BACKEND, script="guidance_score"),
         settings=recorded(
             "guidance_score",
-            guidance=STUDY.guidance.model_dump(mode="json", include=set(SCORING)),
-            dataset=STUDY.dataset if GUIDANCE_SEES_IMAGES else None,
+            guidance=STUDY.guidance.scoring(),
+            dataset=STUDY.dataset if STUDY.guidance.needs.sees_images else None,
             study=STUDY.study,
         ),
         model=GUIDANCE_MODEL,
@@ -43,10 +32,10 @@ rule guidance_score:
     priority: SOON
     conda:
         "../../envs/gpu.yaml"
-    threads: 1 if GUIDANCE_IS_LIGHT else 4
+    threads: 4 if GUIDANCE_GPUS else 1
     resources:
-        mem_mb=growing(2000 if GUIDANCE_IS_LIGHT else 32000),
+        mem_mb=growing(32000 if GUIDANCE_GPUS else 2000),
         runtime=720,
-        gpu=0 if GUIDANCE_IS_LIGHT else 1,
+        gpu=GUIDANCE_GPUS,
     script:
         "../scripts/guidance_score.py"

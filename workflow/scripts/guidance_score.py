@@ -1,7 +1,5 @@
 """Rule ``guidance_score``: how far each caption of a group of shards constrains the picture."""
 
-import importlib
-
 from genview import stage
 from genview.config.dataset import Dataset
 from genview.config.guidance import Guidance
@@ -12,10 +10,9 @@ with stage.running(snakemake.log[0]):
     settings = stage.settings(snakemake.input.settings)
     guidance = Guidance.model_validate(settings["guidance"])
     backend = f"genview.guidance.{guidance.backend}"
-    scorer = importlib.import_module(backend).Scorer(guidance)
     dataset = settings["dataset"] and Dataset.model_validate(settings["dataset"])
     scoring.run(
-        scorer,
+        scoring.backend(guidance),
         manifest=snakemake.input.manifest,
         group=snakemake.wildcards.group,
         output=snakemake.output.scores,
