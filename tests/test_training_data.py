@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 from training_study import study, write_manifest, write_views
 
-from genview.config.training import Augmentation, RunData
+from genview.config.augmentation import Augmentation, RunData
 from genview.data import scenes
 from genview.data.reader import Reader
 from genview.errors import GenviewError
 from genview.training.data import composition
 from genview.training.data.augment import Augment
 from genview.training.data.composition import ORIGINAL, compose
+from genview.training.data.develop import Developer
 from genview.training.data.samples import Order, Samples, loader
 from genview.training.data.views import ViewIndex
 
@@ -112,8 +113,13 @@ def picture():
 
 
 def view(picture, seed=5, size=48, **changes):
-    augment = Augment(Augmentation(**{**PLAIN, **changes}), size, (0.0,) * 3, (1.0,) * 3)
-    return augment(picture, seed)[0]
+    return views(picture, seed, size, **changes)[0]
+
+
+def views(picture, seed=5, size=48, *, mean=(0.0,) * 3, std=(1.0,) * 3, **changes):
+    """The view and the clean crop."""
+    augment = Augment(Augmentation(**{**PLAIN, **changes}), size)
+    return Developer(augment.steps, mean, std, clean=True)(*augment(picture, seed))
 
 
 def test_augmentation_is_a_function_of_its_seed_and_leaves_the_global_generator_alone(picture):
@@ -154,17 +160,14 @@ def test_changing_one_augmentation_leaves_what_the_others_draw(picture):
 
 
 def test_normalisation_is_the_one_given(picture):
-    augment = Augment(Augmentation(**PLAIN), 48, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
     expected = (view(picture) - torch.tensor([0.5, 0.4, 0.3])[:, None, None]) / torch.tensor([0.2, 0.3, 0.4])[
         :, None, None
     ]
-    torch.testing.assert_close(augment(picture, 5)[0], expected)
+    torch.testing.assert_close(views(picture, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))[0], expected)
 
 
 def test_the_clean_view_is_the_same_crop_before_its_colours_were_changed(picture):
-    settings = Augmentation(**{**PLAIN, "jitter": 1.0, "flip": 0.5, "minimum_area": 0.2})
-    augment = Augment(settings, 48, (0.0,) * 3, (1.0,) * 3)
-    seen, clean = augment(picture, 5, clean=True)
+    seen, clean = views(picture, jitter=1.0, flip=0.5, minimum_area=0.2)
     assert torch.equal(clean, view(picture, flip=0.5, minimum_area=0.2)) and not torch.equal(seen, clean)
 
 
@@ -185,9 +188,15 @@ def files(tmp_path_factory):
 def samples_of(files, *, views=None, **changes):
     folder, rows, shards, _ = files
     index = ViewIndex("img", shards, rows["key"])
-    data = RunData(**{"views": {"img": 1.0} if views is None else views, **changes})
-    augment = Augment(Augmentation(**PLAIN), 32, (0.0,) * 3, (1.0,) * 3)
-    return Samples(rows, Reader(folder / "data"), {"img": index}, data, augment, seed=3)
+    plain = {} if "slots" in changes else {"augmentation": PLAIN}
+    data = RunData(**{"views": {"img": 1.0} if views is None else views, **plain, **changes})
+    same = {"image_size": 32, "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    return Samples(rows, Reader(folder / "data"), {"img": index}, data, **same, seed=3)
+
+
+def seen(item):
+    """The pixels of each view of a sample."""
+    return torch.stack([pixels for pixels, _ in item["views"]])
 
 
 def test_views_are_read_where_their_index_says(files):
@@ -205,8 +214,8 @@ def test_where_a_view_is_missing_the_original_stands_in_and_is_counted(files):
     samples = samples_of(files)
     whole, lacking = samples[(0, 10)], samples[(0, 11)]
     assert (whole["fallbacks"], lacking["fallbacks"]) == (0, 1)
-    assert not torch.equal(whole["views"][0], whole["views"][1])
-    assert torch.equal(lacking["views"][0], lacking["views"][1])
+    assert not torch.equal(seen(whole)[0], seen(whole)[1])
+    assert torch.equal(seen(lacking)[0], seen(lacking)[1])
     assert samples.collate([whole, lacking]).fallbacks == 1
 
 
@@ -220,16 +229,16 @@ def test_a_batch_is_view_major(files):
     samples = samples_of(files)
     items = [samples[(2, row)] for row in (4, 0, 7)]
     batch = samples.collate(items)
-    assert batch.views.shape == (2, 3, 3, 32, 32)
+    assert batch.groups[0].pixels.shape == (2, 3, 3, 32, 32)
     for column, item in enumerate(items):
-        assert torch.equal(batch.views[:, column], item["views"])
+        assert torch.equal(batch.groups[0].pixels[:, column], seen(item))
     assert batch.keys == [item["key"] for item in items]
 
 
 def test_loader_processes_read_what_one_process_reads(files):
     samples, order = samples_of(files, crops=2), Order(12, 3, 1, 1, seed=5)
     read = [
-        list(loader(samples, order, rank=0, first_step=1, last_step=6, workers=workers, pin=False))
+        list(loader(samples, order, rank=0, first_step=1, last_step=6, workers=workers, on_gpu=False))
         for workers in (0, 2)
     ]
     assert len(read[0]) == len(read[1]) == 5
@@ -239,8 +248,8 @@ def test_loader_processes_read_what_one_process_reads(files):
 
 def test_a_dataset_can_be_sent_to_another_process(files):
     samples = samples_of(files)
-    first = samples[(0, 3)]["views"]
-    assert torch.equal(pickle.loads(pickle.dumps(samples))[(0, 3)]["views"], first)
+    first = seen(samples[(0, 3)])
+    assert torch.equal(seen(pickle.loads(pickle.dumps(samples))[(0, 3)]), first)
 
 
 # Order

@@ -158,7 +158,7 @@ def test_quality_weights_of_a_run_are_those_of_the_public_function(finished):
 
     _, trainer = finished
     samples, scorer = trainer.parts.samples, trainer.method.scorer
-    batch = samples.collate([samples[(0, row)] for row in range(6)])
+    batch = samples.collate([samples[(0, row)] for row in range(6)]).developed()
     scores = scorer(batch.views)
     labels = sample_labels(2, 6, torch.device("cpu"))
     encoder = look.load(trainer.job.quality.encoder)
@@ -212,7 +212,7 @@ def test_every_pattern_of_coefficients_gives_its_weighted_sum_and_gradients(fini
     run = job.run.model_copy(update={"loss": job.run.loss.model_copy(update={"later": _coefficients(*values)})})
     method = assembly.METHODS["genviewpp"](run, trainer.parts.method.model, trainer.method.scorer)
     samples = trainer.parts.samples
-    batch = samples.collate([samples[(1, row)] for row in range(5)])
+    batch = samples.collate([samples[(1, row)] for row in range(5)]).developed()
     terms = method(batch, 1)
     assert set(terms) == {"loss", *(name for name, value in zip(FOUR, values) if value)}
     expected = sum(value * float(terms[name].detach()) for name, value in zip(FOUR, values) if value)
@@ -242,7 +242,7 @@ def test_an_image_only_model_loads_and_says_that_its_text_tower_is_a_placeholder
 def test_simclr_is_the_same_seam_and_equals_lightly_s_loss(tmp_path):
     job = study(tmp_path, count=24, method="simclr", epochs=1, loss={"gamma_image_image": 0.0, "temperature": 0.2})
     parts = assembly.assemble(job, torch.device("cpu"))
-    batch = parts.samples.collate([parts.samples[(0, row)] for row in range(8)])
+    batch = parts.samples.collate([parts.samples[(0, row)] for row in range(8)]).developed()
     terms = parts.method(batch, 0)
     with torch.no_grad():
         features = parts.method.towers(batch.views, None, 0)["image"]
@@ -257,7 +257,7 @@ def test_simclr_weights_multiply_each_sample_s_loss(tmp_path):
     job = study(tmp_path, count=24, method="simclr", loss={"gamma_image_image": 3.0})
     parts = assembly.assemble(job, torch.device("cpu"))
     method, samples = parts.method, parts.samples
-    batch = samples.collate([samples[(0, row)] for row in range(6)])
+    batch = samples.collate([samples[(0, row)] for row in range(6)]).developed()
     from genview.training.quality import softmax_weights
 
     tokens = method.scorer(batch.views).tokens
@@ -295,7 +295,7 @@ def test_cached_chunks_give_the_gradients_of_the_whole_batch(tmp_path):
     job = group_norm(tmp_path)
     parts = assembly.assemble(job, torch.device("cpu"))
     batch = next(
-        iter(loader(parts.samples, Order(24, 10, 1, 1, 1), rank=0, first_step=0, last_step=1, workers=0, pin=False))
+        iter(loader(parts.samples, Order(24, 10, 1, 1, 1), rank=0, first_step=0, last_step=1, workers=0, on_gpu=False))
     )
     method = parts.method
     whole = method(batch, 0)
@@ -327,7 +327,7 @@ def test_accumulation_averages_parts_that_are_contrasted_each_within_itself(tmp_
     job = study(tmp_path, count=16, quality=False, epochs=1, batch_size=4, accumulate=2, optimizer={"warmup_epochs": 0})
     trainer = Trainer(job)
     reference = assembly.assemble(job, torch.device("cpu"))
-    parts = list(loader(reference.samples, trainer.order, rank=0, first_step=0, last_step=1, workers=0, pin=False))
+    parts = list(loader(reference.samples, trainer.order, rank=0, first_step=0, last_step=1, workers=0, on_gpu=False))
     assert len(parts) == 2 and trainer.order.steps_per_epoch == 2
     reference.method.train()
     expected = [reference.method(part, 0)["loss"] for part in parts]

@@ -4,58 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from genview.config.augmentation import RunData
 from genview.config.base import Block, ModelPath, Share
 
 NonNegative = Annotated[float, Field(ge=0)]
-
-
-class Augmentation(Block):
-    """What happens to each view on its own (GenView++'s defaults)."""
-
-    image_size: int | None = Field(None, ge=16)
-    """Side of the views in pixels; null: the model's own."""
-    minimum_area: Annotated[float, Field(gt=0, le=1)] = 0.08
-    """Smallest area of the random resized crop, as a share of the image; 0.5 is the published weak augmentation."""
-    flip: Share = 0.5
-    jitter: Share = 0.8
-    jitter_strength: tuple[NonNegative, NonNegative, NonNegative, Annotated[float, Field(ge=0, le=0.5)]] = (
-        0.4,
-        0.4,
-        0.4,
-        0.1,
-    )
-    """Brightness, contrast, saturation, hue."""
-    grey: Share = 0.2
-    blur: Share = 0.5
-    resample: Share = 0.05
-    """Probability of going down to ``resample_sizes`` and up again, which hides the generator's resolution."""
-    resample_sizes: tuple[int, ...] = (64, 128)
-    resample_to: int = 256
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    """Normalisation; null: the model's own."""
-
-
-class RunData(Block):
-    """Which views a sample consists of."""
-
-    views: dict[str, Share] = {}
-    """View set -> probability that the sample takes its view from it (GenView's alpha); otherwise an original."""
-    include_original: bool = True
-    """The original is one of the views."""
-    choose: int | None = Field(None, ge=1)
-    """Take so many of the view sets at random for each sample; null: all of them."""
-    always: tuple[str, ...] = ()
-    """With ``choose``: these view sets are always taken, the others are drawn."""
-    crops: int = Field(1, ge=1, le=16)
-    """Augmented crops per image."""
-    minimum_views: int = Field(2, ge=1)
-    """Views (images x crops) per sample at least: originals are repeated, augmented anew, to reach it."""
-    missing: Literal["original", "refuse"] = "original"
-    """Where a generated view is missing: use the original (counted and reported), or stop."""
-    workers: int = Field(0, ge=0)
-    """Loader processes per training process; 0: load in the training process."""
-    augmentation: Augmentation = Augmentation()
 
 
 class RunModel(Block):

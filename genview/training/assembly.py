@@ -13,8 +13,7 @@ from genview.data import reader as readers
 from genview.encoders import build, look
 from genview.errors import GenviewError
 from genview.foreground import pca
-from genview.training.data import chance
-from genview.training.data.augment import Augment
+from genview.training.data import chance, composition
 from genview.training.data.precomputed import PrecomputedQuality
 from genview.training.data.samples import Samples
 from genview.training.data.views import ViewIndex
@@ -66,14 +65,14 @@ def _views(job: Job, keys) -> dict[str, ViewIndex]:
     return indexes
 
 
-def _scorer(job: Job, augment: Augment, device: torch.device) -> Scorer | None:
+def _scorer(job: Job, preprocess: dict, device: torch.device) -> Scorer | None:
     if not job.run.uses_quality:
         return None
     if job.quality is None:
         raise GenviewError(f"run {job.name}: its loss has quality weights, but no quality encoder is given")
     encoder = look.load(job.quality.encoder, device)
     component = torch.as_tensor(np.asarray(pca.load(job.quality.component).component))
-    return Scorer(encoder, component, augment.mean, augment.std)
+    return Scorer(encoder, component, preprocess["mean"], preprocess["std"])
 
 
 def assemble(job: Job, device: torch.device) -> Parts:
@@ -87,15 +86,10 @@ def assemble(job: Job, device: torch.device) -> Parts:
     rows = manifests.read(job.manifest, columns=["key", "path", "offset", "length", "caption"]).combine_chunks()
     _check_captions(rows, run)
     indexes = _views(job, rows["key"])
-    settings = run.data.augmentation
+    settings = composition.augmentations(run.data)[0]
     architecture = build.architecture(run.model, text=run.uses_text, image_size=settings.image_size)
-    augment = Augment(
-        settings,
-        architecture.image_size,
-        settings.mean or architecture.preprocess_cfg["mean"],
-        settings.std or architecture.preprocess_cfg["std"],
-    )
-    architecture.preprocess_cfg.update(mean=list(augment.mean), std=list(augment.std))
+    preprocess = architecture.preprocess_cfg
+    preprocess.update(mean=list(settings.mean or preprocess["mean"]), std=list(settings.std or preprocess["std"]))
     precomputed = None
     if run.uses_text_quality and job.quality:
         precomputed = PrecomputedQuality(job.quality.features, rows["key"].to_pylist())
@@ -104,7 +98,9 @@ def assemble(job: Job, device: torch.device) -> Parts:
         readers.Reader(readers.data_root(job.dataset, job.manifest), maximum_pixels=job.dataset.maximum_pixels),
         indexes,
         run.data,
-        augment,
+        image_size=architecture.image_size,
+        mean=preprocess["mean"],
+        std=preprocess["std"],
         seed=seed,
         tokenizer=architecture.tokenizer() if run.uses_text else None,
         quality=precomputed,
@@ -120,5 +116,5 @@ def assemble(job: Job, device: torch.device) -> Parts:
         (encoder if architecture.has_text else encoder.visual).set_grad_checkpointing(True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(chance.bits(seed, "heads"))
-        method = METHODS[run.method](run, encoder, _scorer(job, augment, device))
+        method = METHODS[run.method](run, encoder, _scorer(job, preprocess, device))
     return Parts(architecture, samples, method, seed, {name: index.missing for name, index in indexes.items()})

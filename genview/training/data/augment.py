@@ -1,78 +1,134 @@
-"""What happens to each view on its own (SimCLR's augmentations with GenView++'s settings), by torchvision.
+"""The first half of augmentation: an image is cropped, and the numbers of its other changes are drawn, by a seed.
 
-Every transform draws from its own seed: changing one leaves what the others draw as it was.
+Crops are uint8, so that little travels to the second half (``develop``), which applies the numbers on the device.
+The crop is made here because it is cheap here (0.3 ms; torch's uint8 resize, antialiased), and because what is sent is
+then as small as a view, whatever the size of the image. Each number is drawn by its own name: changing one setting
+leaves what the others draw as it was.
 """
 
-from collections.abc import Sequence
+import math
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, v2
 
-from genview.config.training import Augmentation
+from genview.config.augmentation import Augmentation
 from genview.training.data import chance
+from genview.training.data.develop import FIELDS, Steps
+
+RATIOS = (3 / 4, 4 / 3)
+"""Aspect ratios of crops."""
+TRIES = 10
+"""Crops that are drawn before the middle of the image is taken."""
 
 
-def _blur_kernel(image_size: int) -> int:
-    """Odd width of about a tenth of the image (SimCLR, appendix A)."""
-    return max(image_size // 10 // 2 * 2 + 1, 3)
+def blur_radius(settings: Augmentation, side: int) -> int:
+    """Of the kernel in pixels: half of about a tenth of the side (SimCLR, appendix A), unless it is given."""
+    width = settings.blur_kernel or max(side // 10 // 2 * 2 + 1, 3)
+    return min(width // 2, side - 1)
 
 
-def _sequence(transforms: list[tuple[str, torch.nn.Module]], image, seed: int):
-    for name, transform in transforms:
-        # The transforms draw from this generator; torch.manual_seed would also queue seeds for GPUs, at 1 ms a call.
-        torch.default_generator.manual_seed(chance.bits(seed, name))
-        image = transform(image)
-    return image
+def crop_box(width: int, height: int, area: tuple[float, float], seed: int) -> tuple[int, int, int, int]:
+    """Left, top, width and height of a random resized crop (torchvision's rule, chance by name)."""
+    low, high = (math.log(ratio) for ratio in RATIOS)
+    for attempt in range(TRIES):
+        size = width * height * (area[0] + (area[1] - area[0]) * chance.uniform(seed, "area", attempt))
+        ratio = math.exp(low + (high - low) * chance.uniform(seed, "ratio", attempt))
+        wide, tall = round(math.sqrt(size * ratio)), round(math.sqrt(size / ratio))
+        if 0 < wide <= width and 0 < tall <= height:
+            left = int(chance.uniform(seed, "left", attempt) * (width - wide + 1))
+            top = int(chance.uniform(seed, "top", attempt) * (height - tall + 1))
+            return left, top, wide, tall
+    shape = width / height
+    wide, tall = width, height
+    if shape < RATIOS[0]:
+        tall = round(width / RATIOS[0])
+    elif shape > RATIOS[1]:
+        wide = round(height * RATIOS[1])
+    return (width - wide) // 2, (height - tall) // 2, wide, tall
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).unsqueeze(0)
+
+
+def _resized(pixels: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+    return F.interpolate(pixels, size, mode=mode, antialias=True, align_corners=False)
 
 
 class Augment:
-    """From an RGB image to a normalised view, by a seed.
+    """Crops and numbers for one slot.
 
     Args:
         settings: the configuration's block.
-        image_size: side of the result in pixels.
-        mean, std: normalisation of the model that is trained.
+        size: side of the views in pixels.
 
     Attributes:
-        mean, std: as given.
+        size: as given.
+        steps: what the second half has to know.
     """
 
-    def __init__(self, settings: Augmentation, image_size: int, mean: Sequence[float], std: Sequence[float]):
-        self.mean, self.std = tuple(mean), tuple(std)
-        bicubic = {"interpolation": InterpolationMode.BICUBIC, "antialias": True}
-        size = (image_size, image_size)
-        down = [v2.Resize(side, **bicubic) for side in settings.resample_sizes]
-        resample = v2.Compose([v2.RandomChoice(down), v2.Resize(settings.resample_to, **bicubic)]) if down else None
+    def __init__(self, settings: Augmentation, size: int):
+        self.settings, self.size = settings, size
+        self.steps = Steps(
+            rotation=settings.rotation > 0,
+            jitter=settings.jitter > 0,
+            grey=settings.grey > 0,
+            blur=blur_radius(settings, size) if settings.blur else 0,
+            solarise=settings.solarise > 0,
+            elastic_alpha=settings.elastic_alpha if settings.elastic else 0.0,
+            elastic_sigma=settings.elastic_sigma,
+        )
+
+    def crop(self, image: Image.Image, seed: int) -> Tensor:
+        """The crop, uint8 [3, S, S]."""
+        settings, pixels = self.settings, _pixels(image)
+        if settings.resample_sizes and chance.uniform(seed, "resample") < settings.resample:
+            smaller = settings.resample_sizes[int(chance.uniform(seed, "resample size") * len(settings.resample_sizes))]
+            for side in (smaller, settings.resample_to):
+                tall, wide = pixels.shape[-2:]
+                short = min(tall, wide)
+                pixels = _resized(pixels, (side * tall // short, side * wide // short), settings.interpolation)
+        tall, wide = pixels.shape[-2:]
+        area = (settings.minimum_area, settings.maximum_area)
+        left, top, width, height = crop_box(wide, tall, area, seed)
+        cut = pixels[..., top : top + height, left : left + width]
+        if cut.shape[-2:] != (self.size, self.size):
+            cut = _resized(cut, (self.size, self.size), settings.interpolation)
+        return cut[0].contiguous()
+
+    def numbers(self, seed: int) -> Tensor:
+        """What the second half applies, float32 [len(FIELDS)]."""
+        settings = self.settings
         brightness, contrast, saturation, hue = settings.jitter_strength
-        jitter = v2.ColorJitter(brightness, contrast, saturation, hue)
-        blur = v2.GaussianBlur(_blur_kernel(image_size), sigma=(0.1, 2.0))
-        geometric = [
-            ("resample", v2.RandomApply([resample], settings.resample) if resample and settings.resample else None),
-            ("crop", v2.RandomResizedCrop(size, scale=(settings.minimum_area, 1.0), **bicubic)),
-            ("flip", v2.RandomHorizontalFlip(settings.flip) if settings.flip else None),
-        ]
-        photometric = [
-            ("jitter", v2.RandomApply([jitter], settings.jitter) if settings.jitter else None),
-            ("grey", v2.RandomGrayscale(settings.grey) if settings.grey else None),
-            ("blur", v2.RandomApply([blur], settings.blur) if settings.blur else None),
-        ]
-        self._geometric = [(name, transform) for name, transform in geometric if transform]
-        self._photometric = [(name, transform) for name, transform in photometric if transform]
-        self._mean = torch.tensor(mean).view(3, 1, 1)
-        self._std = torch.tensor(std).view(3, 1, 1)
 
-    def _finished(self, image: Image.Image) -> Tensor:
-        pixels = v2.functional.pil_to_tensor(image).float().div_(255)
-        return pixels.sub_(self._mean).div_(self._std)
+        def hit(name: str, share: float) -> float:
+            return float(share > 0 and chance.uniform(seed, name) < share)
 
-    def __call__(self, image: Image.Image, seed: int, *, clean: bool = False) -> tuple[Tensor, Tensor | None]:
-        """The view, float32 [3, S, S], and with ``clean`` also the same crop before its colours were changed.
+        def between(name: str, low: float, high: float) -> float:
+            return low + (high - low) * chance.uniform(seed, name)
 
-        The global generator of torch is left as it was.
-        """
-        with torch.random.fork_rng(devices=[]):
-            crop = _sequence(self._geometric, image, seed)
-            view = _sequence(self._photometric, crop, seed)
-        return self._finished(view), self._finished(crop) if clean else None
+        found = dict.fromkeys(FIELDS, 0.0)
+        found["flip"] = hit("flip", settings.flip)
+        if settings.rotation:
+            found["angle"] = between("angle", -settings.rotation, settings.rotation)
+        if hit("elastic", settings.elastic):
+            found["elastic"] = float(1 + (chance.bits(seed, "displacements") >> 40))  # below 2**24: exact in float32
+        if hit("jitter", settings.jitter):
+            found["jitter"] = 1.0
+            order = chance.shuffled(range(4), seed, "order of the jitter")
+            found.update({f"order_{place}": float(which) for place, which in enumerate(order)})
+            for name, strength in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
+                found[name] = between(name, max(0.0, 1 - strength), 1 + strength)
+            found["hue"] = between("hue", -hue, hue)
+        found["grey"] = hit("grey", settings.grey)
+        if hit("blur", settings.blur):
+            found["sigma"] = between("sigma", *settings.blur_sigma)
+        found["solarise"] = hit("solarise", settings.solarise)
+        return torch.tensor([found[name] for name in FIELDS])
+
+    def __call__(self, image: Image.Image, seed: int) -> tuple[Tensor, Tensor]:
+        """Crop and numbers of an RGB image; a function of image and seed alone."""
+        return self.crop(image, seed), self.numbers(seed)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from genview.training.data.develop import Developer
+
 
 @dataclass(frozen=True)
 class Group:
@@ -14,7 +16,7 @@ class Group:
     Attributes:
         views: float32 [V_g, B, 3, S_g, S_g], normalised for the model that is trained.
         clean: the same crops before their colours were changed, alike in shape; None where nothing asks for them.
-        slots: V_g numbers, rising: which slot of the configuration each view belongs to.
+        slots: V_g numbers, rising: each view's place among the crops of all slots, counted from 0 in their order.
         generated: bool [V_g, B]: the view was cut from a generated image (False where the original stood in for one).
     """
 
@@ -29,13 +31,40 @@ class Group:
         return replace(self, views=change(self.views), clean=clean, generated=change(self.generated))
 
 
+@dataclass(frozen=True)
+class Crops:
+    """A group before the second half of augmentation: a third of the bytes.
+
+    Attributes:
+        pixels: uint8 [V_g, B, 3, S_g, S_g].
+        numbers: float32 [V_g, B, ...], drawn for each view.
+        developer: makes the views.
+        slots, generated: as in ``Group``.
+    """
+
+    pixels: Tensor
+    numbers: Tensor
+    developer: Developer
+    slots: tuple[int, ...]
+    generated: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Crops":
+        """The crops with every tensor changed."""
+        return replace(self, pixels=change(self.pixels), numbers=change(self.numbers), generated=change(self.generated))
+
+    def developed(self) -> Group:
+        """The views, made where the pixels are."""
+        views, clean = self.developer(self.pixels, self.numbers)
+        return Group(views, clean, self.slots, self.generated)
+
+
 @dataclass
 class Batch:
     """One process's part of a step.
 
     Attributes:
         keys: B names.
-        groups: the views, ordered by their slots; one group per crop size.
+        groups: the views, ordered by their slots; one group per crop size. ``Crops`` until ``developed``.
         text: token ids [B, L]; None without captions.
         original_background: [B, D] of the quality encoder; caption_embedding: [B, E]; None where not needed.
         fallbacks: generated views that were missing and replaced by the original.
@@ -74,9 +103,14 @@ class Batch:
         values = {name: change(value) if isinstance(value, Tensor) else value for name, value in vars(self).items()}
         return Batch(**{**values, "groups": tuple(group.map(change) for group in self.groups)})
 
+    def developed(self) -> "Batch":
+        """The batch with its views made, where its pixels are."""
+        groups = (group.developed() if isinstance(group, Crops) else group for group in self.groups)
+        return replace(self, groups=tuple(groups))
+
     def to(self, device: torch.device) -> "Batch":
-        """On a device; the copy of pinned memory does not wait."""
-        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+        """On a device, developed there; the copy of pinned memory does not wait."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True)).developed()
 
     def pin_memory(self) -> "Batch":
         """In page-locked memory (called by the loader)."""

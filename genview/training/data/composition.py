@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from genview.config.training import RunData
+from genview.config.augmentation import Augmentation, RunData
 from genview.training.data import chance
 
 ORIGINAL = None
@@ -22,14 +22,41 @@ class Slice(NamedTuple):
 
 
 def images_per_sample(data: RunData) -> int:
-    """Images of a sample, repeated originals included."""
+    """Images of a sample, repeated originals included; with slots, the crops."""
+    if data.slots:
+        return sum(slot.crops for slot in data.slots)
     images = int(data.include_original) + (len(data.views) if data.choose is None else data.choose)
     return max(images, math.ceil(data.minimum_views / data.crops))
 
 
 def views_per_sample(data: RunData) -> int:
-    """V: images x crops."""
+    """V: images x crops, or the crops of all slots."""
     return images_per_sample(data) * data.crops
+
+
+def augmentations(data: RunData) -> list[Augmentation]:
+    """How each view is made, V of them."""
+    if data.slots:
+        return [slot for slot in data.slots for _ in range(slot.crops)]
+    return [data.augmentation] * views_per_sample(data)
+
+
+def _of_slots(data: RunData, seed: int, epoch: int, key: str) -> list[Slice]:
+    """A slice for each crop of each slot, in their order."""
+    sources = [slot.source for slot in data.slots for _ in range(slot.crops)]
+    places = [place for place, source in enumerate(sources) if source == "random"]
+    chosen = chance.shuffled(places, seed, epoch, key, "slot of the generated view")[:1] if data.views else []
+    slices = []
+    for place, source in enumerate(sources):
+        name = ORIGINAL
+        if data.views and (source == "generated" or place in chosen):
+            drawn = chance.shuffled(data.views, seed, epoch, key, "view set", place)[0]
+            if chance.uniform(seed, epoch, key, "probability", place) < data.views[drawn]:
+                name = drawn
+        # All crops of one set show the same of its images, as crops of one picture.
+        draw = chance.bits(seed, epoch, key, "sample", name)
+        slices.append(Slice(name, draw, chance.bits(seed, epoch, key, "augmentation", place)))
+    return slices
 
 
 def compose(data: RunData, seed: int, epoch: int, key: str) -> list[Slice]:
@@ -37,6 +64,8 @@ def compose(data: RunData, seed: int, epoch: int, key: str) -> list[Slice]:
 
     Every choice has a seed of its own, named by what it is for, so that one option does not disturb the others.
     """
+    if data.slots:
+        return _of_slots(data, seed, epoch, key)
     names = list(data.views)
     if data.choose is not None:
         drawn = chance.shuffled(

@@ -14,18 +14,24 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from genview.config.training import RunData
+from genview.config.augmentation import RunData
 from genview.data.reader import Reader
 from genview.errors import GenviewError
 from genview.training.data import chance, composition
 from genview.training.data.augment import Augment
-from genview.training.data.batch import Batch, Group
+from genview.training.data.batch import Batch, Crops
+from genview.training.data.develop import Developer, union
 from genview.training.data.precomputed import PrecomputedQuality
 from genview.training.data.views import ViewIndex
 
 
 class Samples(Dataset):
-    """A sample = the views of one original, its caption, and what was precomputed about it."""
+    """A sample = the views of one original, its caption, and what was precomputed about it.
+
+    Attributes:
+        sizes: sides of the views in pixels, in the order of the groups.
+        groups: numbers of the views of each size.
+    """
 
     def __init__(
         self,
@@ -33,15 +39,29 @@ class Samples(Dataset):
         reader: Reader,
         views: dict[str, ViewIndex],
         data: RunData,
-        augment: Augment,
         *,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
         seed: int,
         tokenizer: Callable[[list[str]], Tensor] | None = None,
         quality: PrecomputedQuality | None = None,
         clean: bool = False,
     ):
+        """Args: ``image_size`` of views that state none; ``clean``: keep the crops before their colours changed."""
         self.manifest, self.reader, self.views, self.data = manifest, reader, views, data
-        self.augment, self.seed, self.tokenizer, self.quality, self.clean = augment, seed, tokenizer, quality, clean
+        self.seed, self.tokenizer, self.quality = seed, tokenizer, quality
+        settings = composition.augmentations(data)
+        made: dict[int, Augment] = {}
+        self._augments = [made.setdefault(id(one), Augment(one, one.image_size or image_size)) for one in settings]
+        self.sizes = list(dict.fromkeys(augment.size for augment in self._augments))
+        self.groups = [
+            tuple(view for view, augment in enumerate(self._augments) if augment.size == size) for size in self.sizes
+        ]
+        self._developers = [
+            Developer(union([self._augments[view].steps for view in views]), mean, std, clean=clean)
+            for views in self.groups
+        ]
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -54,8 +74,9 @@ class Samples(Dataset):
         epoch, row = index
         key = self.manifest["key"][row].as_py()
         images: dict[Any, Any] = {}
-        views, clean, generated, fallbacks = [], [], [], 0
-        for source, draw, seed in composition.compose(self.data, self.seed, epoch, key):
+        views, generated, fallbacks = [], [], 0
+        slices = composition.compose(self.data, self.seed, epoch, key)
+        for (source, draw, seed), augment in zip(slices, self._augments, strict=True):
             image = None
             if source is not composition.ORIGINAL:
                 place = (source, draw)
@@ -68,31 +89,31 @@ class Samples(Dataset):
                 if composition.ORIGINAL not in images:
                     images[composition.ORIGINAL] = self._original(row)
                 image = images[composition.ORIGINAL]
-            view, before = self.augment(image, seed, clean=self.clean)
-            views.append(view)
-            clean.append(before)
+            views.append(augment(image, seed))
         return {
             "key": key,
-            "views": torch.stack(views),
-            "clean": torch.stack(clean) if self.clean else None,
+            "views": views,
             "generated": generated,
             "caption": self.manifest["caption"][row].as_py() if self.tokenizer else None,
             "quality": self.quality[row] if self.quality else None,
             "fallbacks": fallbacks,
         }
 
-    def collate(self, samples: Sequence[dict[str, Any]]) -> Batch:
-        """Samples to a batch, view-major."""
-        quality = [sample["quality"] for sample in samples] if self.quality else None
-        group = Group(
-            torch.stack([sample["views"] for sample in samples], dim=1),
-            torch.stack([sample["clean"] for sample in samples], dim=1) if self.clean else None,
-            tuple(range(len(samples[0]["generated"]))),
-            torch.tensor([sample["generated"] for sample in samples]).T,
+    def _crops(self, samples: Sequence[dict[str, Any]], group: int) -> Crops:
+        views = self.groups[group]
+        pixels, numbers = (
+            torch.stack([torch.stack([sample["views"][view][part] for sample in samples]) for view in views])
+            for part in (0, 1)
         )
+        generated = torch.tensor([[sample["generated"][view] for sample in samples] for view in views])
+        return Crops(pixels, numbers, self._developers[group], views, generated)
+
+    def collate(self, samples: Sequence[dict[str, Any]]) -> Batch:
+        """Samples to a batch, view-major, whose views are still to be developed."""
+        quality = [sample["quality"] for sample in samples] if self.quality else None
         return Batch(
             keys=[sample["key"] for sample in samples],
-            groups=(group,),
+            groups=tuple(self._crops(samples, group) for group in range(len(self.groups))),
             text=self.tokenizer([sample["caption"] for sample in samples]) if self.tokenizer else None,
             original_background=torch.stack([background for background, _ in quality]) if quality else None,
             caption_embedding=torch.stack([caption for _, caption in quality]) if quality else None,
@@ -173,16 +194,35 @@ def _outlive_warnings(_worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+class _Developed:
+    """Collate that also develops: without a GPU the loader's processes do both halves."""
+
+    def __init__(self, samples: Samples):
+        self._samples = samples
+
+    def __call__(self, samples: Sequence[dict[str, Any]]) -> Batch:
+        return self._samples.collate(samples).developed()
+
+
 def loader(
-    samples: Samples, order: Order, *, rank: int, first_step: int, last_step: int, workers: int, pin: bool
+    samples: Samples, order: Order, *, rank: int, first_step: int, last_step: int, workers: int, on_gpu: bool
 ) -> DataLoader:
-    """Batches of one process for a range of steps; its workers live as long as it is read."""
+    """Batches of one process for a range of steps; its workers live as long as it is read.
+
+    Args:
+        samples: the data.
+        order: which rows a step has.
+        rank: of the process.
+        first_step, last_step: of the range; the last is not included.
+        workers: loader processes; 0: load in this one.
+        on_gpu: leave the second half of augmentation to ``Batch.to``; what is sent is uint8, in page-locked memory.
+    """
     return DataLoader(
         samples,
         batch_sampler=_Batches(order, rank, first_step, last_step),
-        collate_fn=samples.collate,
+        collate_fn=samples.collate if on_gpu else _Developed(samples),
         num_workers=workers,
-        pin_memory=pin,
+        pin_memory=on_gpu,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_outlive_warnings,
     )

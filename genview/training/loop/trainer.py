@@ -94,7 +94,7 @@ class Trainer:
                 first_step=self.first_step,
                 last_step=self.total_steps,
                 workers=run.data.workers,
-                pin=self.device.type == "cuda",
+                on_gpu=self.device.type == "cuda",
             )
         )
         self._open_logs()
