@@ -78,7 +78,7 @@ def write_study(folder: Path, count: int, size: int, loaded: pipelines.LoadedPip
 def ours(folder: Path, view: ViewSet, threads: int) -> tuple[float, float, dict, dict[str, bytes]]:
     """Seconds of the stage without loading, the processor's seconds with it, its statistics, and the JPEGs by key."""
     with tempfile.TemporaryDirectory(dir=folder) as out:
-        job = shard.Job(
+        job = shard.Shard(
             name="benchmark", view=view, shard="0-of-1", seed=1, manifest=folder / "manifest.parquet",
             conditions=folder / "conditions.parquet", root=folder, scores=folder / "scores.parquet",
             tar=Path(out) / "0.tar", index=Path(out) / "0.parquet", statistics=Path(out) / "0.json",

@@ -18,4 +18,4 @@ if __name__ == "__main__":
     }
     view = ViewSet.model_validate(values["view"])
     with stage.running():
-        shard.run(shard.Job(name="test", view=view, shard=values["shard"], seed=3, stamp=STAMP, **paths))
+        shard.run(shard.Shard(name="test", view=view, shard=values["shard"], seed=3, stamp=STAMP, **paths))

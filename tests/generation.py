@@ -75,7 +75,7 @@ def write_scores(folder: Path, table: pa.Table, shards: int, view: ViewSet) -> N
         tables.write(values, tables.SCORES, folder / f"scores-{index}-of-{shards}.parquet", **STAMP)
 
 
-def job(folder: Path, view: ViewSet, name: str, out: Path, **changes) -> shard.Job:
+def job(folder: Path, view: ViewSet, name: str, out: Path, **changes) -> shard.Shard:
     """The job of one shard of that study."""
     scores = folder / f"scores-{name}.parquet"
     values = {
@@ -85,4 +85,4 @@ def job(folder: Path, view: ViewSet, name: str, out: Path, **changes) -> shard.J
         "tar": out / f"{name}.tar", "index": out / f"{name}.parquet", "statistics": out / "logs" / f"{name}.json",
         "work": out / ".work", "stamp": STAMP, "levels": LEVELS, "scales": SCALES,
     }  # fmt: skip
-    return shard.Job(**(values | changes))
+    return shard.Shard(**(values | changes))

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,12 @@ from genview.generation.work import Work, Writer
 
 logger = logging.getLogger(__name__)
 
+MadeFrom = Mapping[Request, dict[str, Any]]
+"""What each image is made from."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class Shard:
     """One shard to be made: what, from what, to where."""
 
     name: str
@@ -63,95 +66,95 @@ class Job:
     """Originals with more pixels are not decoded."""
     threads: int = 1
     """Threads of the tensor library on the CPU; another number may change the last bit of an image."""
-    metadata: dict[Request, dict[str, Any]] = field(default_factory=dict, init=False, compare=False)
-    """What each image is made from."""
 
 
-def run(job: Job) -> None:
+def run(what: Shard) -> None:
     """Make one shard: the tar, its index and the statistics.
 
     Raises:
         GenviewError: conditions or captions missing or out of range, an unfit pipeline, too many failures, disk full.
         SystemExit: SIGTERM; what is finished is kept and taken up by the next run.
     """
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(what.threads)
     began = time.perf_counter()
-    statistics = Statistics(job.maximum_rejects)
+    statistics = Statistics(what.maximum_rejects)
     try:
         with interruption.stopping_gently():
-            _make(job, statistics)
+            _make(what, statistics)
     finally:
         statistics.seconds["total"] = time.perf_counter() - began
-        atomic.write_json(job.statistics, statistics.to_json())
+        atomic.write_json(what.statistics, statistics.to_json())
 
 
-def _make(job: Job, statistics: Statistics) -> None:
-    rows = manifests.shard_rows(job.manifest, job.shard)
-    conditions = tables.read(job.conditions, tables.CONDITIONS, ["key", "caption", "noise_level", "guidance_scale"])
+def _make(what: Shard, statistics: Statistics) -> None:
+    rows = manifests.shard_rows(what.manifest, what.shard)
+    conditions = tables.read(what.conditions, tables.CONDITIONS, ["key", "caption", "noise_level", "guidance_scale"])
     began = time.perf_counter()
-    loaded = pipelines.load(job.view, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    loaded = pipelines.load(what.view, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     statistics.seconds["loading"] += time.perf_counter() - began
     requests = plan.requests(
         rows["key"].to_pylist(),
         conditions,
-        job.name,
-        job.view,
-        seed=job.seed,
-        levels=job.levels,
-        scales=job.scales,
+        what.name,
+        what.view,
+        seed=what.seed,
+        levels=what.levels,
+        scales=what.scales,
         maximum_level=loaded.maximum_level,
     )
     statistics.requested = len(requests)
     began = time.perf_counter()
-    reader = Reader(job.root, maximum_pixels=job.maximum_pixels)
-    vectors = embeddings.of_shard(loaded, rows, job.scores, reader, job.view.batch_size)
+    reader = Reader(what.root, maximum_pixels=what.maximum_pixels)
+    vectors = embeddings.of_shard(loaded, rows, what.scores, reader, what.view.batch_size)
     statistics.embedding_from = vectors.origin
     statistics.seconds["encoding"] += time.perf_counter() - began
-    for request in requests:
-        job.metadata[request] = members.metadata(request, job.view, loaded, vectors.digest(request.key), vectors.origin)
+    made_from = {
+        request: members.metadata(request, what.view, loaded, vectors.digest(request.key), vectors.origin)
+        for request in requests
+    }
 
-    work = Work(job.work, job.shard, provenance.digest(dict(job.stamp)))
+    work = Work(what.work, what.shard, provenance.digest(dict(what.stamp)))
     finished = work.finished()
-    pending = [request for request in requests if work.path(job.metadata[request]).name not in finished]
+    pending = [request for request in requests if work.path(made_from[request]).name not in finished]
     statistics.resumed = len(requests) - len(pending)
     for request in pending:
         if request.key in vectors.failed:
             statistics.fail(request, vectors.failed[request.key])
-    wanted = [request for request in pending if request not in statistics.failed]
+    wanted = {request: made_from[request] for request in pending if request not in statistics.failed}
     logger.info(
         "%s %s: %d images to make, %d finished before, on %s",
-        job.name, job.shard, len(wanted), statistics.resumed, loaded.device,
+        what.name, what.shard, len(wanted), statistics.resumed, loaded.device,
     )  # fmt: skip
-    _sample(job, Sampler(loaded, job.view), wanted, vectors, work, statistics)
+    _sample(what, Sampler(loaded, what.view), wanted, vectors, work, statistics)
 
     began = time.perf_counter()
-    _pack(job, [request for request in requests if request not in statistics.failed], work)
+    _pack(what, {request: made_from[request] for request in requests if request not in statistics.failed}, work)
     statistics.seconds["packing"] += time.perf_counter() - began
     statistics.finished = True
     work.remove()
 
 
 def _sample(
-    job: Job, sampler: Sampler, wanted: Sequence[Request], vectors: Embeddings, work: Work, statistics: Statistics
+    what: Shard, sampler: Sampler, wanted: MadeFrom, vectors: Embeddings, work: Work, statistics: Statistics
 ) -> None:
     """Make the images that are wanted, in batches, while threads write those of the batch before."""
-    size = job.view.batch_size
-    bar = progress.bar(f"{job.name} {job.shard}", total=statistics.requested, initial=statistics.resumed)
-    writer = Writer(work, job.view, limit=2 * size)
+    size, requests = what.view.batch_size, list(wanted)
+    bar = progress.bar(f"{what.name} {what.shard}", total=statistics.requested, initial=statistics.resumed)
+    writer = Writer(work, what.view, limit=2 * size)
     try:
         with bar, writer:
             for start in range(0, len(wanted), size):
-                batch = wanted[start : start + size]
+                batch = requests[start : start + size]
                 inputs = None
                 if sampler.loaded.mode != "txt":
                     inputs = torch.from_numpy(np.stack([vectors.values[request.key] for request in batch]))
                 if start == 0:
-                    _look_at_order(job, sampler, batch, inputs, statistics)
+                    _look_at_order(what, sampler, batch, inputs, statistics)
                 for request, pixels in zip(batch, sampler.sample(batch, inputs)):
                     if pixels is None:
                         statistics.fail(request, "the generated image holds values that are not finite")
                     else:
-                        writer.put(job.metadata[request], pixels)
+                        writer.put(wanted[request], pixels)
                         statistics.made += 1
                 bar.update(len(batch))
     finally:
@@ -161,7 +164,7 @@ def _sample(
 
 
 def _look_at_order(
-    job: Job, sampler: Sampler, batch: Sequence[Request], inputs: torch.Tensor | None, statistics: Statistics
+    what: Shard, sampler: Sampler, batch: Sequence[Request], inputs: torch.Tensor | None, statistics: Statistics
 ) -> None:
     """Say so if this machine's arithmetic depends on an image's place in the batch."""
     if len(batch) < 2:
@@ -171,26 +174,26 @@ def _look_at_order(
         logger.warning(
             "%s: on this device the last bits of an image depend on its place in the batch; images are the same for "
             "any number of shards only within rounding (batch_size 1 makes them equal bit for bit)",
-            job.name,
+            what.name,
         )
 
 
-def _pack(job: Job, requests: Sequence[Request], work: Work) -> None:
+def _pack(what: Shard, made_from: MadeFrom, work: Work) -> None:
     """Write the tar in the order of the manifest, and its index."""
     places = []
-    with tars.writing(job.tar) as tar:
-        for request in requests:
-            name = members.member_name(request.key, request.sample, job.view.samples)
-            data = work.path(job.metadata[request]).read_bytes()
+    with tars.writing(what.tar) as tar:
+        for request, metadata in made_from.items():
+            name = members.member_name(request.key, request.sample, what.view.samples)
+            data = work.path(metadata).read_bytes()
             places.append((tar.add(f"{name}.jpg", data), len(data)))
-            tar.add(f"{name}.json", members.to_json(job.metadata[request]))
+            tar.add(f"{name}.json", members.to_json(metadata))
     table = {
-        "key": [request.key for request in requests],
-        "sample": [request.sample for request in requests],
+        "key": [request.key for request in made_from],
+        "sample": [request.sample for request in made_from],
         "offset": [offset for offset, _ in places],
         "length": [length for _, length in places],
-        "noise_level": [request.noise_level for request in requests],
-        "guidance_scale": [request.guidance_scale for request in requests],
-        "seed": pa.array([request.seed for request in requests], pa.uint64()),
+        "noise_level": [request.noise_level for request in made_from],
+        "guidance_scale": [request.guidance_scale for request in made_from],
+        "seed": pa.array([request.seed for request in made_from], pa.uint64()),
     }
-    tables.write(table, tables.VIEWS, job.index, **job.stamp)
+    tables.write(table, tables.VIEWS, what.index, **what.stamp)

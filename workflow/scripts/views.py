@@ -14,7 +14,7 @@ with stage.running(snakemake.log.text):
     dataset = load.parse(snakemake.config).dataset
     tar = Path(snakemake.output.tar)
     shard.run(
-        shard.Job(
+        shard.Shard(
             name=snakemake.wildcards.view,
             view=ViewSet.model_validate(settings["view"]),
             shard=snakemake.wildcards.shard,
