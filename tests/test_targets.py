@@ -7,7 +7,7 @@ from genview import targets
 
 VALUES = {
     "study": ["default"],
-    "run": ["originals", "all_views"],
+    "model": ["originals", "all_views"],
     "dataset": ["digits", "dtd"],
     "view": ["img"],
     "shard": [f"{shard}-of-1000" for shard in range(1000)],
@@ -15,8 +15,8 @@ VALUES = {
 PATTERNS = [
     "probes",
     "results/{study}/report.html",
-    "results/{study}/probes/{run}/{dataset}.json",
-    "results/{study}/runs/{run}/model",
+    "results/{study}/probes/{model}/{dataset}.json",
+    "results/{study}/runs/{model}/model",
     "results/{study}/views/{view}/{shard}.tar",
     "results/{study}/views/{view}/quality.json",
 ]
@@ -36,7 +36,7 @@ def test_what_there_is_needs_no_words(target):
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("results/default/probes/all_view/dtd.json", ["no run 'all_view'", "did you mean 'all_views'", "originals"]),
+        ("results/default/probes/all_view/dtd.json", ["no model 'all_view'", "did you mean 'all_views'", "originals"]),
         ("results/default/probes/all_views/digit.json", ["no dataset 'digit.json'", "did you mean 'digits.json'"]),
         ("results/defaults/report.html", ["no study 'defaults'", "did you mean 'default'", "--configfile"]),
         ("results/default/views/imgtxt/0-of-1000.tar", ["no view 'imgtxt'", "There are: img"]),
@@ -59,7 +59,7 @@ ARTIFACTS = """
     foreground/small/scores/1-of-2.parquet foreground/small/foreground_ratio.parquet
     conditions/noise_level.parquet conditions/guidance/0-of-2.parquet conditions/guidance_scale.parquet
     conditions/conditions.parquet views/img/0-of-2.tar views/txt/1-of-2.parquet views/imgtxt/quality.json
-    runs/all_views/model runs/originals/metrics.jsonl probes/all_views/digits.json
+    runs/all_views/model runs/originals/metrics.jsonl probes/all_views/digits.json probes/small/digits.json
     zeroshot/all_views/scene_class.json retrieval/originals/scene_class.json
     evaluation/duplicates/digits.json report.html summary.csv published/infos.csv
 """
@@ -80,5 +80,5 @@ def test_wrong_paths_stop_the_workflow_all_of_them_in_one_message(tmp_path):
     done = work.snakemake("-n", *asked, "audits", check=False)
     said = done.stdout + done.stderr
     assert done.returncode
-    assert "no run 'all_view'" in said and "did you mean 'guidance'" in said
+    assert "no model 'all_view'" in said and "did you mean 'guidance'" in said
     assert "MissingRule" not in said and "Traceback" not in said

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from genview import atomic, progress, tables
+from genview import device as devices
 from genview.audit import figures, measures
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit
@@ -94,7 +95,7 @@ def run(
         "results": [],
     }
     if pairs:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = devices.default()
         for encoder_name, block in blocks.items():
             loaded = look.load(block, device)
             report["encoders"][encoder_name] = loaded.record

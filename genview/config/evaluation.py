@@ -176,6 +176,8 @@ class Duplicates(Block):
 class Evaluation(Block):
     """Everything that is measured on a trained encoder."""
 
+    encoders: tuple[Name, ...] = ()
+    """Names of the block ``encoders`` that are evaluated like runs, and shown beside them."""
     root: FilePath = "datasets"
     """Folder of torchvision's datasets; nothing is downloaded unless ``download`` is true."""
     download: bool = False

@@ -77,9 +77,12 @@ class Study(Block):
             ("foreground.encoder", self.foreground.encoder),
             ("quality_encoder", self.quality_encoder),
             *(("audit.encoders", name) for name in self.audit.encoders),
+            *(("evaluation.encoders", name) for name in self.evaluation.encoders),
         ]:
             if name not in self.encoders:
                 problems.append(f"{where}: no encoder {name!r}; there are {', '.join(sorted(self.encoders))}")
+        for name in sorted(self.runs.keys() & set(self.evaluation.encoders)):
+            problems.append(f"evaluation.encoders: {name!r} is a run, too, and results are kept by name; rename one")
         for run_name, run in self.runs.items():
             for view in run.data.views:
                 if view not in self.views:
@@ -91,3 +94,8 @@ class Study(Block):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def evaluated(self) -> dict[str, bool]:
+        """What is evaluated by name, encoders before runs: whether it has a text tower."""
+        encoders = {name: self.encoders[name].library == "open_clip" for name in self.evaluation.encoders}
+        return encoders | {name: run.uses_text for name, run in self.runs.items()}

@@ -1,6 +1,5 @@
 """A frozen encoder: from images to patch tokens and embeddings, through open_clip's and timm's own interfaces."""
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +10,11 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
+from genview import device as devices
 from genview import provenance
 from genview.config.encoders import Encoder
 from genview.encoders import files, find, towers
 from genview.errors import GenviewError
-
-logger = logging.getLogger("genview")
-
-AUTOCAST = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass
@@ -35,6 +31,7 @@ class LoadedEncoder:
     """
 
     tower: towers.TimmTower | towers.OpenClipTower
+    visual: nn.Module
     model: nn.Module
     transform: Any
     tokenizer: Any
@@ -154,9 +151,7 @@ def load(encoder: Encoder, device: torch.device | str = "cpu") -> LoadedEncoder:
     device = torch.device(device)
     parts = _load_open_clip(encoder) if encoder.library == "open_clip" else _load_timm(encoder)
     found = parts.pop("found")
-    if encoder.precision != "fp32" and device.type == "cpu":
-        logger.warning("encoder %s: %s is slow on a CPU; float32 is used", encoder.model, encoder.precision)
-        encoder = encoder.model_copy(update={"precision": "fp32"})
+    precision = devices.precision(encoder.precision, device, f"encoder {encoder.model}")
     parts["model"].requires_grad_(False)
     image = parts.pop("image").to(device)
     name = encoder.model if found.folder is None or encoder.model.startswith("small/") else found.folder.name
@@ -167,7 +162,7 @@ def load(encoder: Encoder, device: torch.device | str = "cpu") -> LoadedEncoder:
         "revision": found.revision,
         "sha256": found.sha256,
         "image_size": parts["image_size"],
-        "precision": encoder.precision,
+        "precision": precision,
         "versions": {"open_clip": open_clip.__version__, "timm": timm.__version__},
     }
     if found.quick_gelu:
@@ -175,8 +170,9 @@ def load(encoder: Encoder, device: torch.device | str = "cpu") -> LoadedEncoder:
     loaded = LoadedEncoder(
         **parts,
         tower=towers.of(image),
+        visual=image,
         device=device,
-        autocast=AUTOCAST[encoder.precision],
+        autocast=devices.autocast_type(precision),
         digest=found.sha256 or provenance.digest([encoder.library, name, parts["image_size"], towers.RANDOM_SEED]),
         record=record,
     )

@@ -68,7 +68,7 @@ class TimmTower:
 
     def see(self, images: Tensor, wanted: Collection[str]) -> Seen:
         """What is wanted of normalised images [B, 3, S, S], one of ``WANTED`` each."""
-        if set(wanted) == {"pooled"}:
+        if set(wanted) == {"pooled"} and not getattr(self.trunk, "num_classes", 0):
             return Seen(pooled=self.trunk(images))
         trunk, seen = self.trunk, Seen()
         features = trunk.forward_features(images)
@@ -164,6 +164,28 @@ def of(visual: nn.Module) -> TimmTower | OpenClipTower:
     if isinstance(visual, TimmModel):
         return TimmTower(visual.trunk, visual.head)
     return OpenClipTower(visual) if isinstance(visual, (VisionTransformer, ModifiedResNet)) else TimmTower(visual)
+
+
+class Layer(nn.Module):
+    """One thing of an image tower as a module: normalised images [B, 3, S, S] to ``pooled`` or ``embedding``."""
+
+    def __init__(self, visual: nn.Module, layer: str):
+        """Take the tower as it is.
+
+        Raises:
+            GenviewError: the tower has no such layer.
+        """
+        super().__init__()
+        self.visual, self.layer = visual, layer
+        if layer == "pooled":
+            width(visual)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, F] or [B, E]."""
+        if self.layer == "embedding" and not isinstance(of(self.visual), TimmTower):
+            output = self.visual(images)
+            return output[0] if isinstance(output, tuple) else output
+        return getattr(of(self.visual).see(images, (self.layer,)), self.layer)
 
 
 def width(visual: nn.Module) -> int:

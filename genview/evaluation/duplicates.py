@@ -20,6 +20,7 @@ from PIL import Image
 from torch.nn import functional
 
 from genview import atomic, tables
+from genview import device as devices
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Duplicates
@@ -259,7 +260,7 @@ def run(
     Raises:
         GenviewError: more than ``stop_share`` of the test images are found among the pretraining images.
     """
-    encoder = look.load(images.encoder, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    encoder = look.load(images.encoder, devices.default())
     threshold = min(settings.threshold, 1 - ROUNDING)
     found = find(test_part(request), threshold, images, encoder)
     own = request.block is not None and request.block.kind == "own_labels"

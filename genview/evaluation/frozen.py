@@ -7,19 +7,19 @@ from typing import Any
 
 import open_clip
 import torch
-from open_clip.timm_model import TimmModel
-from open_clip.transformer import VisionTransformer
 from PIL import Image
 from safetensors import safe_open
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from genview import device as devices
 from genview import provenance
+from genview.config.encoders import Encoder
+from genview.encoders import look, towers
 from genview.errors import GenviewError
 
 CONFIGURATION, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json")
-AUTOCAST = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass
@@ -53,11 +53,6 @@ class FrozenEncoder:
             return self.tower(images).float()
 
 
-def default_device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def check_weights(folder: str | Path, model: nn.Module) -> None:
     """Compare the names and shapes of a run's weights with the model's.
 
@@ -84,7 +79,7 @@ def check_weights(folder: str | Path, model: nn.Module) -> None:
 
 
 def load(
-    folder: str | Path,
+    source: str | Path,
     *,
     layer: str = "pooled",
     precision: str = "fp32",
@@ -92,12 +87,13 @@ def load(
     random_weights: int | None = None,
     text: bool = False,
 ) -> FrozenEncoder:
-    """Load the model of a run: an open_clip model directory.
+    """Load what is evaluated: the model of a run, or an encoder of the configuration.
 
     Args:
-        folder: with open_clip_config.json, open_clip_model.safetensors and, for text, a tokenizer.
+        source: an open_clip model directory (open_clip_config.json, open_clip_model.safetensors and, for text, a
+            tokenizer), or a JSON file with a block ``encoder``.
         layer: ``pooled``: features before the projection to the text space; ``embedding``: after it.
-        precision: fp32, fp16 or bf16 (autocast).
+        precision: fp32, fp16 or bf16 (autocast); on a CPU always fp32. An encoder of the configuration has its own.
         device: where it runs.
         random_weights: a seed: the same architecture with random weights, as a baseline.
         text: load the tokenizer too.
@@ -105,7 +101,9 @@ def load(
     Raises:
         GenviewError: no such model, its weights lack keys or have others, or text is asked of one without a tokenizer.
     """
-    folder, device = Path(folder), torch.device(device)
+    folder, device = Path(source), torch.device(device)
+    if folder.suffix == ".json":
+        return _of_configuration(folder, layer, device, text)
     for name in (CONFIGURATION, WEIGHTS):
         if not (folder / name).is_file():
             raise GenviewError(f"{folder}: no model there ({name} is missing); has the run been trained?")
@@ -128,41 +126,36 @@ def load(
     model = model.eval().requires_grad_(False).to(device)
     mean, std, size = model.visual.image_mean, model.visual.image_std, model.visual.image_size
     return FrozenEncoder(
-        tower=_Pooled(model.visual) if layer == "pooled" else model.visual,
+        tower=towers.Layer(model.visual, layer),
         transform=transform,
         digest=digest,
         device=device,
         mean=tuple(mean),
         std=tuple(std),
         image_size=size[0] if isinstance(size, (tuple, list)) else size,
-        autocast=AUTOCAST[precision],
+        autocast=devices.autocast_type(devices.precision(precision, device, f"encoder {folder}")),
         model=model,
         tokenizer=open_clip.get_tokenizer(f"local-dir:{folder}") if text else None,
     )
 
 
-class _Pooled(nn.Module):
-    """An open_clip image tower without its last projection."""
-
-    def __init__(self, visual: nn.Module):
-        super().__init__()
-        if not isinstance(visual, (TimmModel, VisionTransformer)):
-            raise GenviewError(
-                f"image tower {type(visual).__name__} has no pooled features before its projection; "
-                "set evaluation.features.layer: embedding"
-            )
-        self.visual = visual
-
-    def forward(self, images: Tensor) -> Tensor:
-        if isinstance(self.visual, TimmModel):
-            return self.visual.trunk(images)
-        # open_clip skips the projection where it is None; the parameter is put back for whoever shares the tower.
-        projection, self.visual.proj = self.visual.proj, None
-        try:
-            output = self.visual(images)
-        finally:
-            self.visual.proj = projection
-        return output[0] if isinstance(output, tuple) else output
+def _of_configuration(file: Path, layer: str, device: torch.device, text: bool) -> FrozenEncoder:
+    encoder = Encoder.model_validate(json.loads(file.read_text(encoding="utf-8"))["encoder"])
+    loaded = look.load(encoder, device)
+    if text and loaded.tokenizer is None:
+        raise GenviewError(f"encoder {encoder.model} has no text tower; leave it out of zero-shot tests and retrieval")
+    return FrozenEncoder(
+        tower=towers.Layer(loaded.visual, layer),
+        transform=loaded.transform,
+        digest=loaded.digest,
+        device=device,
+        mean=loaded.mean,
+        std=loaded.std,
+        image_size=loaded.image_size,
+        autocast=loaded.autocast,
+        model=loaded.model.to(device),
+        tokenizer=loaded.tokenizer,
+    )
 
 
 class _Flat(nn.Module):

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from genview import atomic
+from genview import device as devices
 from genview.config.evaluation import Probe
 from genview.errors import GenviewError
 from genview.evaluation import accuracy, linear, neighbours, store
@@ -112,6 +113,6 @@ def run(settings: Probe, *, features: str | Path, seed: int, output: str | Path,
     Raises:
         GenviewError: the features are missing, or the dataset's parts overlap.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = devices.default()
     result = cached(store.load(features), settings, seed=seed, device=device)
     atomic.write_json(output, {**result, "provenance": stamp})

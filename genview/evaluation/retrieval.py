@@ -10,6 +10,7 @@ from clip_benchmark.metrics import zeroshot_retrieval
 from torch.utils.data import Dataset as Items
 
 from genview import atomic
+from genview import device as devices
 from genview.errors import GenviewError
 from genview.evaluation import accuracy, frozen
 from genview.evaluation.datasets import Request
@@ -61,7 +62,7 @@ def run(
     Raises:
         GenviewError: the dataset or model is missing, has no text, or is smaller than a rank that is asked for.
     """
-    encoder = frozen.load(model, layer="embedding", device=frozen.default_device(), text=True)
+    encoder = frozen.load(model, layer="embedding", device=devices.default(), text=True)
     dataset = request.load("retrieval")
     part = captioned_part(dataset.test, request.name)
     items = Captioned(part, encoder.transform)

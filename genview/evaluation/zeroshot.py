@@ -8,6 +8,7 @@ from clip_benchmark.metrics import zeroshot_classification
 from torch.utils.data import Dataset as Items
 
 from genview import atomic
+from genview import device as devices
 from genview.evaluation import accuracy, frozen, prompts
 from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part
@@ -42,7 +43,7 @@ def run(
     Raises:
         GenviewError: the dataset or model is missing, or the model has no text tower.
     """
-    encoder = frozen.load(model, layer="embedding", device=frozen.default_device(), text=True)
+    encoder = frozen.load(model, layer="embedding", device=devices.default(), text=True)
     dataset = request.load("zeroshot")
     classes, templates = prompts.class_names(dataset), prompts.templates(dataset)
     items = Labelled(dataset.test, encoder.transform, classes)

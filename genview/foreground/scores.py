@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from genview import device as devices
 from genview import progress, tables
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
@@ -62,7 +63,7 @@ def run(
         empty = {"key": [], "scores": [], "embedding": []}
         tables.write(empty, tables.SCORES, scores, encoder=direction.details["encoder_digest"], **stamp)
         return
-    encoder = look.load(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    encoder = look.load(config, devices.default())
     if encoder.digest != direction.details["encoder_digest"]:
         raise GenviewError(f"{component}: fitted with other weights than {config.model} has now; fit it again")
     vector = torch.from_numpy(direction.component).to(encoder.device)

@@ -14,12 +14,12 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableUnCLIPImg2ImgPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
+from genview import device as devices
 from genview import provenance, words
 from genview.config.views import ViewSet
 from genview.errors import GenviewError
 from genview.models import load as models
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 CLASSES = {"img": StableUnCLIPImg2ImgPipeline, "imgtxt": StableUnCLIPImg2ImgPipeline, "txt": StableDiffusionPipeline}
 
 # Draws its noise from a sampler seeded once per batch: an image would depend on its neighbours.
@@ -145,7 +145,7 @@ def load(view: ViewSet, device: torch.device) -> LoadedPipeline:
     folder = directory(view)
     _check_class(folder, view.mode)
     _check_sha256(folder, view)
-    dtype = DTYPES[view.precision]
+    dtype = devices.DTYPES[devices.precision(view.precision, device, f"view sets by {view.model or folder.name}")]
     options = {"safety_checker": None, "requires_safety_checker": False} if view.mode == "txt" else {}
     diffusers.utils.logging.set_verbosity_error()
     try:

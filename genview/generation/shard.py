@@ -12,6 +12,7 @@ import pyarrow as pa
 import torch
 
 from genview import atomic, progress, provenance, tables
+from genview import device as devices
 from genview.config.views import ViewSet
 from genview.data import manifest as manifests
 from genview.data import tars
@@ -90,7 +91,7 @@ def _make(what: Shard, statistics: Statistics) -> None:
     rows = manifests.shard_rows(what.manifest, what.shard)
     conditions = tables.read(what.conditions, tables.CONDITIONS, ["key", "caption", "noise_level", "guidance_scale"])
     began = time.perf_counter()
-    loaded = pipelines.load(what.view, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    loaded = pipelines.load(what.view, devices.default())
     statistics.seconds["loading"] += time.perf_counter() - began
     requests = plan.requests(
         rows["key"].to_pylist(),

@@ -19,7 +19,6 @@ from genview.errors import GenviewError
 from genview.guidance import answers, rubric
 
 _LOG = logging.getLogger(__name__)
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Largest difference of probabilities between the pass with the reused prefix and the plain one.
 _TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
 # Tokens at the end of an answer in which a score that is just finished is looked for.
@@ -35,11 +34,6 @@ def load(auto_class: Any, name: str, **options: Any) -> Any:
             f"guidance.model {name!r} cannot be loaded as {auto_class.__name__}: {str(error).splitlines()[0]}; "
             "give a hub id (and have its files in the cache of a machine without network) or a local directory"
         ) from error
-
-
-def dtype(precision: str) -> torch.dtype:
-    """The torch type of a precision's name."""
-    return _DTYPES[precision]
 
 
 class _ScoreGiven(StoppingCriteria):

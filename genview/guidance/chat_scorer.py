@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-import torch
-
+from genview import device as devices
 from genview.config.guidance import Guidance
 from genview.guidance import chat_model, procedures
 from genview.guidance.answers import Answer
@@ -27,10 +26,11 @@ class ChatScorer:
         name = str(load.resolve(guidance.model))
         options = {"revision": guidance.revision, "trust_remote_code": guidance.trust_remote_code}
         processor = chat_model.load(self.processor_class, name, **options)
-        kind = chat_model.dtype(guidance.precision)
-        model = chat_model.load(self.model_class, name, dtype=kind, **options)
-        model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model = chat_model.ChatModel(model, processor, precision=guidance.precision)
+        device = devices.default()
+        precision = devices.precision(guidance.precision, device, f"model {guidance.model}")
+        model = chat_model.load(self.model_class, name, dtype=devices.DTYPES[precision], **options)
+        model.to(device)
+        self.model = chat_model.ChatModel(model, processor, precision=precision)
 
     def score(self, captions: Sequence[str], images: Sequence | None = None) -> list[Answer]:
         """One answer per caption."""

@@ -25,7 +25,12 @@ ARCHITECTURES = Path(__file__).parent.parent / "encoders/architectures"
 
 def present(study: Study) -> Iterator[Problem]:
     """Encoders, pipelines, language models and vectors that could not be loaded."""
-    used = {"foreground": {study.foreground.encoder}, "audit": set(study.audit.encoders), "training": set()}
+    used = {
+        "foreground": {study.foreground.encoder},
+        "audit": set(study.audit.encoders),
+        "training": set(),
+        "evaluation": set(study.evaluation.encoders),
+    }
     if any(run.uses_quality for run in study.runs.values()):
         used["training"].add(study.quality_encoder)
     for stage, names in used.items():

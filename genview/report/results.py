@@ -97,10 +97,14 @@ class Results:
         return {
             (task, run, name): record
             for task, block in EVALUATIONS.items()
-            for run in self.configuration["runs"]
+            for run in self.evaluated()
             for name in sorted(asked[block]["datasets"])
             if (record := self.json(f"{task}/{run}/{file_name(name)}.json")) is not None
         }
+
+    def evaluated(self) -> list[str]:
+        """Names of what was evaluated: encoders of the configuration, then runs."""
+        return [*self.configuration["evaluation"].get("encoders", ()), *self.configuration["runs"]]
 
     def duplicates(self) -> dict[str, dict[str, Any]]:
         """What was found of each test set among the study's images, by its name."""

@@ -51,6 +51,7 @@ def check_targets(rules):
         "encoder": STUDY.encoders,
         "view": STUDY.views,
         "run": STUDY.runs,
+        "model": [*STUDY.runs, *STUDY.encoders],
         "shard": SHARDS,
         "group": GROUPS,
         "dataset": sorted(

@@ -97,6 +97,7 @@ wildcard_constraints:
     encoder=r"[^/]+",
     view=r"[^/]+",
     run=r"[^/]+",
+    model=r"[^/]+",
     dataset=r"[^/]+",
 
 
@@ -131,9 +132,9 @@ def measured():
         "runs": [f"{RESULTS}/runs/{run}/model" for run in STUDY.runs],
         **{
             task: [
-                f"{RESULTS}/{task}/{run}/{catalogue.file_name(name)}.json"
-                for run, block in STUDY.runs.items()
-                if task in ("probes", "finetune") or block.uses_text
+                f"{RESULTS}/{task}/{evaluated}/{catalogue.file_name(name)}.json"
+                for evaluated, has_text in STUDY.evaluated().items()
+                if task in ("probes", "finetune") or has_text
                 for name in names
             ]
             for task, names in evaluated.items()

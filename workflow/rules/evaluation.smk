@@ -7,13 +7,13 @@ rule probe_features:
         unpack(own_images),
         code=code("genview.evaluation.features", script="probe_features"),
         settings=recorded("probe_features", feature_settings),
-        model=f"{RESULTS}/runs/{{run}}/model",
+        model=evaluated_model,
     output:
-        features=f"{RESULTS}/probes/{{run}}/features/{{dataset}}.safetensors",
+        features=f"{RESULTS}/probes/{{model}}/features/{{dataset}}.safetensors",
     log:
-        f"{LOGS}/probes/{{run}}/features/{{dataset}}.log",
+        f"{LOGS}/probes/{{model}}/features/{{dataset}}.log",
     benchmark:
-        f"{COSTS}/probes/{{run}}/features/{{dataset}}.tsv"
+        f"{COSTS}/probes/{{model}}/features/{{dataset}}.tsv"
     conda:
         "../../envs/evaluation.yaml"
     threads: 1
@@ -34,11 +34,11 @@ if EVALUATION.probe.protocol == "cached":
             settings=recorded("probe", probe=PROBE, seed=STUDY.seed, study=STUDY.study),
             features=rules.probe_features.output.features,
         output:
-            result=f"{RESULTS}/probes/{{run}}/{{dataset}}.json",
+            result=f"{RESULTS}/probes/{{model}}/{{dataset}}.json",
         log:
-            f"{LOGS}/probes/{{run}}/{{dataset}}.log",
+            f"{LOGS}/probes/{{model}}/{{dataset}}.log",
         benchmark:
-            f"{COSTS}/probes/{{run}}/{{dataset}}.tsv"
+            f"{COSTS}/probes/{{model}}/{{dataset}}.tsv"
         conda:
             "../../envs/evaluation.yaml"
         threads: 1
@@ -57,14 +57,14 @@ else:
             unpack(own_images),
             code=code("genview.evaluation.published", script="published_probe"),
             settings=recorded("probe", published_settings),
-            model=f"{RESULTS}/runs/{{run}}/model",
+            model=evaluated_model,
             features=rules.probe_features.output.features,
         output:
-            result=f"{RESULTS}/probes/{{run}}/{{dataset}}.json",
+            result=f"{RESULTS}/probes/{{model}}/{{dataset}}.json",
         log:
-            f"{LOGS}/probes/{{run}}/{{dataset}}.log",
+            f"{LOGS}/probes/{{model}}/{{dataset}}.log",
         benchmark:
-            f"{COSTS}/probes/{{run}}/{{dataset}}.tsv"
+            f"{COSTS}/probes/{{model}}/{{dataset}}.tsv"
         conda:
             "../../envs/evaluation.yaml"
         threads: 1
@@ -82,13 +82,13 @@ rule score_zeroshot:
         unpack(own_images),
         code=code("genview.evaluation.zeroshot", script="zeroshot"),
         settings=recorded("score_zeroshot", zeroshot_settings),
-        model=f"{RESULTS}/runs/{{run}}/model",
+        model=evaluated_model,
     output:
-        result=f"{RESULTS}/zeroshot/{{run}}/{{dataset}}.json",
+        result=f"{RESULTS}/zeroshot/{{model}}/{{dataset}}.json",
     log:
-        f"{LOGS}/zeroshot/{{run}}/{{dataset}}.log",
+        f"{LOGS}/zeroshot/{{model}}/{{dataset}}.log",
     benchmark:
-        f"{COSTS}/zeroshot/{{run}}/{{dataset}}.tsv"
+        f"{COSTS}/zeroshot/{{model}}/{{dataset}}.tsv"
     conda:
         "../../envs/evaluation.yaml"
     threads: 1
@@ -106,13 +106,13 @@ rule score_retrieval:
         unpack(own_images),
         code=code("genview.evaluation.retrieval", script="retrieval"),
         settings=recorded("score_retrieval", retrieval_settings),
-        model=f"{RESULTS}/runs/{{run}}/model",
+        model=evaluated_model,
     output:
-        result=f"{RESULTS}/retrieval/{{run}}/{{dataset}}.json",
+        result=f"{RESULTS}/retrieval/{{model}}/{{dataset}}.json",
     log:
-        f"{LOGS}/retrieval/{{run}}/{{dataset}}.log",
+        f"{LOGS}/retrieval/{{model}}/{{dataset}}.log",
     benchmark:
-        f"{COSTS}/retrieval/{{run}}/{{dataset}}.tsv"
+        f"{COSTS}/retrieval/{{model}}/{{dataset}}.tsv"
     conda:
         "../../envs/evaluation.yaml"
     threads: 1

@@ -21,6 +21,23 @@ def first_purpose(name):
     return asked[0].replace("finetune", "probe") if asked else "probe"
 
 
+def evaluated_model(wildcards):
+    """What is evaluated under a name: the model of a run, or the settings of an encoder of the configuration."""
+    name = wildcards.model
+    if name in STUDY.runs:
+        return f"{RESULTS}/runs/{name}/model"
+    if name in STUDY.encoders:
+        return record(
+            "settings",
+            ["evaluated_encoder", name],
+            settings(encoder=STUDY.encoders[name]),
+        )
+    known = [*STUDY.runs, *STUDY.encoders]
+    raise WorkflowError(
+        f"{name}: neither a run nor an encoder of the configuration; there are {', '.join(known)}"
+    )
+
+
 def own_images(wildcards):
     """The study's own images, where a dataset is made of them."""
     block = EVALUATION.datasets.get(wildcards.dataset)

@@ -75,5 +75,8 @@ def each_node_gpus(wildcards):
 
 
 def evaluation_gpus(wildcards):
-    """GPUs of a job that runs a trained encoder."""
-    return min(1, run_gpus(wildcards))
+    """GPUs of a job that evaluates a run or an encoder of the configuration."""
+    if wildcards.model in STUDY.runs:
+        tiny = STUDY.runs[wildcards.model].model.architecture == "tiny"
+        return 0 if tiny else 1
+    return gpus_for(STUDY.encoders[wildcards.model].model)

@@ -18,13 +18,13 @@ rule score_finetune:
         unpack(own_images),
         code=code("genview.evaluation.finetune", script="finetune"),
         settings=recorded("finetune", finetune_settings),
-        model=f"{RESULTS}/runs/{{run}}/model",
+        model=evaluated_model,
     output:
-        result=f"{RESULTS}/finetune/{{run}}/{{dataset}}.json",
+        result=f"{RESULTS}/finetune/{{model}}/{{dataset}}.json",
     log:
-        f"{LOGS}/finetune/{{run}}/{{dataset}}.log",
+        f"{LOGS}/finetune/{{model}}/{{dataset}}.log",
     benchmark:
-        f"{COSTS}/finetune/{{run}}/{{dataset}}.tsv"
+        f"{COSTS}/finetune/{{model}}/{{dataset}}.tsv"
     conda:
         "../../envs/evaluation.yaml"
     threads: 1
@@ -33,6 +33,6 @@ rule score_finetune:
         runtime=2880,
         gpu=evaluation_gpus,
     params:
-        work=f"{RESULTS}/finetune/{{run}}/.{{dataset}}",
+        work=f"{RESULTS}/finetune/{{model}}/.{{dataset}}",
     script:
         "../scripts/finetune.py"

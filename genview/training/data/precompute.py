@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
 from genview import atomic, progress, provenance
+from genview import device as devices
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.data import manifest as manifests
@@ -58,7 +59,7 @@ def run(
         workers: processes that read images.
     """
     rows = manifests.read_group(manifest, group)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = devices.default()
     loaded = look.load(encoder, device)
     direction = torch.as_tensor(pca.load(component).component, device=device)
     originals = _Originals(rows, readers.Reader(readers.data_root(dataset, manifest)), loaded.preprocess)

@@ -17,6 +17,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from genview import atomic, progress, provenance
+from genview import device as devices
 from genview.encoders import save
 from genview.errors import GenviewError
 from genview.training import assembly, card, job, schedule
@@ -39,9 +40,10 @@ class Trainer:
         self.job, self.run = what, run
         # Image-text terms may begin at the switch epoch, and until then the text tower gets no gradient.
         unused = len({tuple(map(bool, c.model_dump().values())) for c in run.coefficients_in_use()}) > 1
+        precision = devices.precision(run.precision, devices.default(), f"run {what.name}")
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
-            mixed_precision="no" if run.precision == "fp32" else run.precision,
+            mixed_precision="no" if precision == "fp32" else precision,
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
         )
         self.device = self.accelerator.device
