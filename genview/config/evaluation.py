@@ -158,6 +158,42 @@ class Finetune(Block):
         return self.rates[min(self.rates, key=lambda name: (abs(float(name) - share), name))]
 
 
+class Detection(Block):
+    """Detection and instance segmentation: Mask R-CNN with a feature pyramid, the encoder as its backbone."""
+
+    datasets: dict[Name, FilePath | None] = {}
+    """Name to a folder in COCO's format (``train.json``, ``train/``, ``test.json``, ``test/``, or COCO's own names);
+    null: drawn scenes with their masks."""
+    scenes_train: int = Field(200, ge=1)
+    scenes_test: int = Field(100, ge=1)
+    """Drawn scenes: how many."""
+    image_size: int | None = Field(None, ge=32)
+    """Side of the square to which images are scaled, in pixels; null: 800 on the shorter side (at most 1,333 on the
+    longer), as published. Vision Transformers need a number."""
+    proposals: int = Field(2000, ge=1)
+    """Regions an image that the region proposal network hands on in training; half as many in the test."""
+    sampled_proposals: int = Field(512, ge=1)
+    """Of these, regions an image that the heads are trained on."""
+    steps: int = Field(90_000, ge=1)
+    """Optimiser steps; published: 90,000 (1x)."""
+    batch_size: int = Field(16, ge=1)
+    learning_rate: Annotated[float, Field(gt=0)] = 0.02
+    """Of SGD; published: .02 for a batch of 16."""
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    warmup_steps: int = Field(1000, ge=0)
+    milestones: tuple[Share, ...] = (2 / 3, 8 / 9)
+    """Shares of the steps after which the rate falls to a tenth; published: steps 60,000 and 80,000."""
+    freeze_norms: bool = True
+    """Batch norms of the backbone become constants; false: they learn from the few images of a step."""
+    gradient_clip: Annotated[float, Field(gt=0)] = 10.0
+    """Largest gradient norm; large enough to leave ordinary steps alone."""
+    trials: int = Field(1, ge=1)
+    """Trainings with different seeds; the result is their mean."""
+    checkpoint_every: int = Field(2000, ge=1)
+    """Steps between saved states of an unfinished training."""
+
+
 class Duplicates(Block):
     """Pretraining images that are also test images."""
 
@@ -188,6 +224,7 @@ class Evaluation(Block):
     zeroshot: ZeroShot = ZeroShot()
     retrieval: Retrieval = Retrieval()
     finetune: Finetune = Finetune()
+    detection: Detection = Detection()
     duplicates: Duplicates = Duplicates()
 
 
