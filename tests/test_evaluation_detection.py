@@ -12,7 +12,7 @@ from genview.config.evaluation import Detection, Features
 from genview.config.training import RunModel
 from genview.encoders import build, pyramid, save
 from genview.errors import GenviewError
-from genview.evaluation import coco, detection, frozen
+from genview.evaluation import coco, coco_images, detection, frozen
 
 QUICK = Detection(
     image_size=64,
@@ -47,7 +47,7 @@ def scenes(tmp_path_factory):
 def test_drawn_scenes_are_read_as_they_were_drawn(scenes):
     part = coco.read(scenes, "train")
     assert len(part.images) == 12 and len(part.categories) == 6
-    image, target = coco.Detections(part, flip=False)[3]
+    image, target = coco_images.Detections(part, flip=False)[3]
     assert image.shape == (3, 64, 64) and image.min() >= 0 and image.max() <= 1
     rows, columns = np.nonzero(target["masks"][0].numpy())
     assert target["boxes"][0].tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
@@ -57,7 +57,7 @@ def test_drawn_scenes_are_read_as_they_were_drawn(scenes):
 
 
 def _epoch(part, epoch):
-    data = coco.Detections(part, flip=True, seed=5)
+    data = coco_images.Detections(part, flip=True, seed=5)
     data.epoch = epoch
     return data
 

@@ -6,6 +6,7 @@ package; the one here is a step, a schedule and a saved state.
 """
 
 import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,11 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from genview import atomic, provenance
+from genview import device as devices
 from genview.config.evaluation import Detection, Features
 from genview.encoders import pyramid
 from genview.errors import GenviewError
-from genview.evaluation import accuracy, coco, frozen
+from genview.evaluation import accuracy, coco, coco_images, frozen
 from genview.evaluation.features import loader
 from genview.evaluation.frozen import FrozenEncoder
 from genview.progress import track
@@ -112,13 +114,15 @@ class Trial:
 
 def _batches(trial: Trial, settings: Detection, workers: int, first: int) -> Iterator[tuple[int, tuple[list, list]]]:
     """Step number and batch, from a step on; an epoch's order and flips depend on its number alone."""
-    data = coco.Detections(trial.part, flip=True, seed=trial.seed)
+    data = coco_images.Detections(trial.part, flip=True, seed=trial.seed)
     batch = min(settings.batch_size, len(data))
     each = len(data) // batch
     for epoch in range(first // each, -(-settings.steps // each)):
         data.epoch = epoch
         order = torch.Generator().manual_seed(trial.seed * 1_000_003 + epoch)
-        batches = loader(data, batch, workers, shuffle=True, generator=order, drop_last=True, collate_fn=coco.collate)
+        batches = loader(
+            data, batch, workers, shuffle=True, generator=order, drop_last=True, collate_fn=coco_images.collate
+        )
         for number, items in enumerate(batches):
             step = epoch * each + number
             if first <= step < settings.steps:
@@ -178,9 +182,9 @@ def average_precision(model: MaskRCNN, part: coco.DetectionPart, workers: int) -
     """COCO's AP, AP50 and AP75 of boxes and masks, in [0, 1]."""
     device = next(model.parameters()).device
     measure = MeanAveragePrecision(iou_type=("bbox", "segm"))
-    data = coco.Detections(part, flip=False)
+    data = coco_images.Detections(part, flip=False)
     model.eval()
-    batches = loader(data, 4, workers, collate_fn=coco.collate)
+    batches = loader(data, 4, workers, collate_fn=coco_images.collate)
     for images, targets in track(batches, "detection, test", total=len(batches), unit="batch"):
         found = model([image.to(device) for image in images])
         predicted = [
@@ -236,7 +240,7 @@ def run(
         raise GenviewError(f"{folder}: the categories of the training and the test part differ")
     trials = []
     for number in range(settings.trials):
-        encoder = frozen.load(model, device=frozen.default_device())
+        encoder = frozen.load(model, device=devices.default())
         network = detector(encoder, len(train_part.categories), settings, seed + number)
         identity = _identity(encoder, train_part, settings, seed + number)
         train(
@@ -264,5 +268,4 @@ def run(
         "provenance": stamp,
     }
     atomic.write_json(output, result)
-    for file in Path(work).glob("*.pt"):
-        file.unlink()
+    shutil.rmtree(work, ignore_errors=True)

@@ -7,6 +7,7 @@ flips. Each share is trained with several draws of its images; the result is the
 
 import copy
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -319,5 +320,4 @@ def run(
             "provenance": stamp,
         },
     )
-    for file in Path(work).glob("*.pt"):
-        file.unlink()
+    shutil.rmtree(work, ignore_errors=True)

@@ -23,6 +23,7 @@ CHECKS: tuple[Callable[[Study], Iterator[Problem]], ...] = (
     machine.batches,
     machine.space,
     evaluation.datasets,
+    evaluation.detections,
     machine.processors,
 )
 

@@ -10,7 +10,7 @@ from genview.config.evaluation import LocalDataset
 from genview.config.study import Study
 from genview.data import images
 from genview.errors import GenviewError
-from genview.evaluation import catalogue, complete, local, third_party
+from genview.evaluation import catalogue, coco, complete, local, third_party
 from genview.evaluation.splits import LabelledDataset, Part, Purpose
 from genview.preflight import collection
 from genview.preflight.problem import Problem
@@ -33,6 +33,18 @@ def datasets(study: Study) -> Iterator[Problem]:
                 if text not in seen:
                     seen.add(text)
                     yield Problem("evaluation", f"evaluation.{task}.datasets: {text}")
+
+
+def detections(study: Study) -> Iterator[Problem]:
+    """Folders in COCO's format that are not there or not whole."""
+    for name, folder in study.evaluation.detection.datasets.items():
+        if folder is None:
+            continue
+        for part in coco.PARTS:
+            try:
+                coco.read(folder, part)
+            except GenviewError as error:
+                yield Problem("evaluation", f"evaluation.detection.datasets.{name}: {error}")
 
 
 def _problems(study: Study, name: str, purpose: Purpose) -> Iterator[str]:

@@ -18,6 +18,7 @@ TASKS = {
     "zeroshot": ("Zero-shot classification", "zero-shot"),
     "retrieval": ("Image-text retrieval", "retrieval"),
     "finetune": ("Fine-tuning with few labels", "fine-tuning"),
+    "detection": ("Detection and instance segmentation", "Mask R-CNN"),
 }
 SHOWN_PAIRS = 8
 TOP5_FROM = 20
@@ -152,7 +153,7 @@ def _shown(row: Measurement, records: Mapping[tuple[str, str, str], dict[str, An
     """The dataset's own metric, the same by k-NN, top-5 among many classes; every recall of retrieval."""
     record = records[row.task, row.run, row.dataset]
     own = record.get("metric")
-    if own is None or row.task in ("retrieval", "finetune"):
+    if own is None or row.task in ("retrieval", "finetune", "detection"):
         return True
     guessing = chance(record, "top1")
     return row.metric in (own, f"knn_{own}") or (row.metric == "top5" and (guessing or 0) <= 1 / TOP5_FROM)

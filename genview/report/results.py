@@ -25,7 +25,13 @@ def digest_order(keys: Iterable[str]) -> list[str]:
     return sorted(keys, key=provenance.digest)
 
 
-EVALUATIONS = {"probes": "probe", "zeroshot": "zeroshot", "retrieval": "retrieval", "finetune": "finetune"}
+EVALUATIONS = {
+    "probes": "probe",
+    "zeroshot": "zeroshot",
+    "retrieval": "retrieval",
+    "finetune": "finetune",
+    "detection": "detection",
+}
 """Folders of evaluations, and their blocks of the configuration."""
 
 
@@ -108,7 +114,7 @@ class Results:
 
     def duplicates(self) -> dict[str, dict[str, Any]]:
         """What was found of each test set among the study's images, by its name."""
-        blocks = [self.configuration["evaluation"][block] for block in EVALUATIONS.values()]
+        blocks = [self.configuration["evaluation"][block] for block in EVALUATIONS.values() if block != "detection"]
         names = sorted({name for block in blocks for name in block["datasets"]})
         found = {name: self.json(f"evaluation/duplicates/{file_name(name)}.json") for name in names}
         return {name: record for name, record in found.items() if record is not None}

@@ -43,7 +43,7 @@ def check_targets(rules):
         return
     names = {
         name
-        for block in ("probe", "zeroshot", "retrieval", "finetune")
+        for block in ("probe", "zeroshot", "retrieval", "finetune", "detection")
         for name in getattr(STUDY.evaluation, block).datasets
     }
     values = {

@@ -109,8 +109,10 @@ def measured():
         "zeroshot": STUDY.evaluation.zeroshot.datasets,
         "retrieval": STUDY.evaluation.retrieval.datasets,
         "finetune": STUDY.evaluation.finetune.datasets,
+        "detection": STUDY.evaluation.detection.datasets,
     }
-    tested = sorted({name for names in evaluated.values() for name in names})
+    labelled = [names for task, names in evaluated.items() if task != "detection"]
+    tested = sorted({name for names in labelled for name in names})
     return {
         "data": [
             f"{RESULTS}/data/{name}"
@@ -134,7 +136,7 @@ def measured():
             task: [
                 f"{RESULTS}/{task}/{evaluated}/{catalogue.file_name(name)}.json"
                 for evaluated, has_text in STUDY.evaluated().items()
-                if task in ("probes", "finetune") or has_text
+                if task in ("probes", "finetune", "detection") or has_text
                 for name in names
             ]
             for task, names in evaluated.items()

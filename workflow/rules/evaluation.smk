@@ -149,3 +149,54 @@ rule find_duplicates:
         gpu=gpus_for(STUDY.encoders[STUDY.foreground.encoder].model),
     script:
         "../scripts/duplicates.py"
+
+
+rule score_finetune:
+    """The whole network, trained on shares of a dataset's labels."""
+    input:
+        unpack(own_images),
+        code=code("genview.evaluation.finetune", script="finetune"),
+        settings=recorded("finetune", finetune_settings),
+        model=evaluated_model,
+    output:
+        result=f"{RESULTS}/finetune/{{model}}/{{dataset}}.json",
+    log:
+        f"{LOGS}/finetune/{{model}}/{{dataset}}.log",
+    benchmark:
+        f"{COSTS}/finetune/{{model}}/{{dataset}}.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(32000),
+        runtime=2880,
+        gpu=evaluation_gpus,
+    params:
+        work=f"{RESULTS}/finetune/{{model}}/.{{dataset}}",
+    script:
+        "../scripts/finetune.py"
+
+
+rule score_detection:
+    """Mask R-CNN with the run's encoder as its backbone."""
+    input:
+        code=code("genview.evaluation.detection", script="detection"),
+        settings=recorded("detection", detection_settings),
+        model=evaluated_model,
+    output:
+        result=f"{RESULTS}/detection/{{model}}/{{dataset}}.json",
+    log:
+        f"{LOGS}/detection/{{model}}/{{dataset}}.log",
+    benchmark:
+        f"{COSTS}/detection/{{model}}/{{dataset}}.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(32000),
+        runtime=2880,
+        gpu=evaluation_gpus,
+    params:
+        work=f"{RESULTS}/detection/{{model}}/.{{dataset}}",
+    script:
+        "../scripts/detection.py"

@@ -110,3 +110,29 @@ def duplicates_settings(wildcards):
 
 # Which datasets are probed decides what runs, not how: it must not re-run the others.
 PROBE = EVALUATION.probe.model_dump(mode="json", exclude={"datasets"})
+
+
+def finetune_settings(wildcards):
+    """Where the dataset is, how images are read, and the protocol; which datasets there are re-runs no other."""
+    return {
+        **dataset_settings(wildcards),
+        **settings(
+            features=EVALUATION.features,
+            finetune=EVALUATION.finetune.model_dump(mode="json", exclude={"datasets"}),
+        ),
+    }
+
+
+DETECTION = EVALUATION.detection
+
+
+def detection_settings(wildcards):
+    """The detector and its training; which datasets there are re-runs no other."""
+    return settings(
+        dataset=wildcards.dataset,
+        folder=DETECTION.datasets[wildcards.dataset],
+        features=EVALUATION.features,
+        detection=DETECTION.model_dump(mode="json", exclude={"datasets"}),
+        seed=STUDY.seed,
+        study=STUDY.study,
+    )

@@ -46,6 +46,11 @@ rule finetune:
         measured()["finetune"],
 
 
+rule detection:
+    input:
+        measured()["detection"],
+
+
 rule duplicates:
     input:
         measured()["duplicates"],
