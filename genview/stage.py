@@ -1,17 +1,16 @@
 """How a stage runs: its log, its stamp of provenance, and errors that a person can read."""
 
 import contextlib
-import ctypes
 import json
 import logging
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from genview import atomic, progress, provenance
+from genview import atomic, devices, progress, provenance
 from genview.errors import GenviewError
+from genview.parent import end_with_parent
 
 
 def stamp(stage: str, study: str, settings: Any, *modules: str) -> dict[str, str]:
@@ -37,14 +36,19 @@ def settings(record: str | Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running(log: str | Path | None = None) -> Iterator[None]:
+def running(log: str | Path | None = None, *, gpus: int = 0) -> Iterator[None]:
     """Run a stage: messages and progress go to its log, or to standard error without one.
 
     The terminal stays with the workflow, which prints the log of a job that failed. A user's error ends the stage with
     its message alone.
+
+    Args:
+        log: where messages go.
+        gpus: how many the stage needs. On a machine whose jobs share them it waits for so many and sees no others; a
+            stage that needs none sees none.
     """
     terminal = sys.stderr
-    _end_with_the_workflow()
+    end_with_parent()
     with contextlib.ExitStack() as stack:
         if log:
             Path(log).parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +61,8 @@ def running(log: str | Path | None = None) -> Iterator[None]:
         if log:
             stack.enter_context(_told_in(terminal))
         try:
-            yield
+            with devices.claimed(gpus):
+                yield
         except Exception as error:
             _report(error, terminal if log else None)
             sys.exit(1)
@@ -76,15 +81,6 @@ def _told_in(terminal: TextIO) -> Iterator[None]:
         yield
     finally:
         logging.getLogger().removeHandler(handler)
-
-
-def _end_with_the_workflow() -> None:
-    """Have Linux send SIGTERM when the process that started this one is killed: started anew, it would start a second
-    process that writes the same files.
-    """
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _report(error: Exception, terminal: TextIO | None) -> None:

@@ -166,7 +166,7 @@ def submitted_trainings(tmp_path_factory, cluster) -> Future:
         "runtime=1440,",
         "runtime=lambda wildcards, attempt: 2 if wildcards.run == 'limited' and attempt == 1 else 60,",
     )
-    trainings.work.edit("workflow/rules/resources.smk", "TERM@300", "TERM@5")
+    trainings.work.edit("workflow/rules/resources.smk", "WARNING = 300", "WARNING = 5")
 
     def follow() -> Submitted:
         _hold_until_warned(trainings)
@@ -193,7 +193,7 @@ def study(tmp_path_factory, cluster, submitted_trainings) -> Iterator[Submitted]
     rules = study.root / "workflow/rules/audit.smk"
     audit = rules.read_text().index("rule audit")
     text = rules.read_text()
-    rules.write_text(text[:audit] + text[audit:].replace("mem_mb=growing(4000)", "mem_mb=growing(700)"))
+    rules.write_text(text[:audit] + text[audit:].replace("mem_mb=memory(4000)", "mem_mb=memory(700)"))
     study.start()
     try:
         study.lost = study.job("manifest")

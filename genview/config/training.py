@@ -110,6 +110,11 @@ class Run(Block):
         """Training processes on all nodes."""
         return self.gpus_per_node * self.nodes
 
+    @property
+    def gpus(self) -> int:
+        """GPUs on each node; the tiny architecture needs none."""
+        return 0 if self.model.architecture == "tiny" else self.gpus_per_node
+
     def coefficients_in_use(self) -> tuple[Coefficients, ...]:
         """The sets of coefficients that some epoch of the run has."""
         switch = self.loss.switch_epoch

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from genview import devices
 from genview.config.study import Study
 from genview.config.training import Run
 from genview.config.views import ViewSet
@@ -110,19 +111,17 @@ def batches(study: Study) -> Iterator[Problem]:
             yield Problem("training", f"runs.{name}.batch_size: {text}")
 
 
-def processors(study: Study) -> Iterator[Problem]:
-    """More GPUs than there are, or several nodes without a cluster."""
-    gpus = visible_gpus()
+def processors(study: Study, gpus: int | None = None) -> Iterator[Problem]:
+    """More GPUs than there are, or several nodes without a cluster.
+
+    Args:
+        study: the study.
+        gpus: how many its jobs may use; None: all of this machine.
+    """
+    gpus = len(devices.visible()) if gpus is None else gpus
     for name, run in study.runs.items():
         if run.nodes > 1 and shutil.which("srun") is None:
             yield Problem("training", f"runs.{name}.nodes: {run.nodes} nodes need a cluster, and there is no srun here")
-        if 0 < gpus < run.gpus_per_node and run.nodes == 1:
-            text = f"{run.gpus_per_node} asked for, but this machine has {wording.plural(gpus, 'GPU')}"
+        if 0 < gpus < run.gpus and run.nodes == 1:
+            text = f"{run.gpus} asked for, but the jobs of this machine share {wording.plural(gpus, 'GPU')}"
             yield Problem("training", f"runs.{name}.gpus_per_node: {text}")
-
-
-def visible_gpus() -> int:
-    """NVIDIA GPUs that this process may use, told without loading a driver."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = [path for path in Path("/dev").glob("nvidia*") if path.name[6:].isdigit()]
-    return len(devices) if visible is None else min(len(devices), len([part for part in visible.split(",") if part]))

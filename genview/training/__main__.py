@@ -6,13 +6,16 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
 
-from genview import progress
+from genview import devices, progress
 from genview.errors import GenviewError
+from genview.parent import end_with_parent
+from genview.training import alone
 from genview.training.job import Job
 from genview.training.loop import stopping, trainer
 
@@ -31,13 +34,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m genview.training", description=__doc__)
     parser.add_argument("--job", required=True, help="JSON file: settings and paths of one run (genview.training.job)")
     options = parser.parse_args(arguments)
+    end_with_parent()
+    devices.keep()
     progress.configure_logging()
     # The job's cores are one for each process and one for each loader; Snakemake told each process to use them all.
     torch.set_num_threads(1)
     try:
         job = Job.model_validate_json(Path(options.job).read_text(encoding="utf-8"))
         logger.info("run %s: %s", job.name, place(os.environ))
-        trainer.train(job)
+        with alone.in_folder(Path(job.checkpoints)) if os.environ.get("RANK", "0") == "0" else nullcontext():
+            trainer.train(job)
     except stopping.Stopped as stopped:
         logger.warning("%s", stopped)
         return stopping.EXIT_STATUS

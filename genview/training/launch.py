@@ -2,13 +2,15 @@
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from genview import atomic
+from genview import atomic, devices
 from genview.errors import GenviewError
+from genview.parent import told
 from genview.training.job import Job
 
 logger = logging.getLogger("genview")
@@ -17,6 +19,11 @@ STOPPED = 75
 """Exit status of a run that saved a checkpoint at a warning (``genview.training.loop.stopping``)."""
 
 LAST_LINES = 30
+
+PORTS = 4
+"""Ports that a run over several nodes tries."""
+
+_TAKEN = re.compile(r"EADDRINUSE|address already in use", re.IGNORECASE)
 
 GRACE = ("--shutdown-timeout", "240")
 """Seconds that torchrun leaves its workers to save a checkpoint; its own 30 are short of a large model's."""
@@ -30,7 +37,7 @@ def command(job: Job, file: Path, launcher: Path, cores: int) -> list[str]:
         nodes = str(job.run.nodes)
         return ["bash", str(launcher), nodes, str(cores), sys.executable, "--nnodes", nodes, *processes]
     if job.run.gpus_per_node > 1:
-        return [sys.executable, "-m", "torch.distributed.run", "--standalone", *processes]
+        return [sys.executable, "-m", "genview.training.agent", "--standalone", *processes]
     return [sys.executable, *module]
 
 
@@ -50,15 +57,36 @@ def run(job: Job, file: Path, *, launcher: Path, log: Path, cores: int = 1) -> N
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(file, job.model_dump_json(indent=2) + "\n")
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if job.run.nodes == 1:
+        environment = told(environment)
+    status, lines = 1, []
+    for attempt in range(PORTS):
+        # Over several nodes the processes meet at a port that none of them could look for: if it is taken, the next.
+        words = command(job, file, launcher, cores)
+        status, lines = _wait(words, {**environment, "GENVIEW_ATTEMPT": str(attempt)}, job.name, log)
+        if not status or job.run.nodes == 1 or not any(_TAKEN.search(line) for line in lines):
+            break
+        logger.warning("run %s: the port of its processes was taken (attempt %d of %d)", job.name, attempt + 1, PORTS)
+    last = "".join(lines[-LAST_LINES:])
+    if status:
+        # torchrun has a status of its own, and says much after what its processes said.
+        stopped = status == STOPPED or any("stopped at step" in line for line in lines)
+        saved = " after saving a checkpoint; the same command goes on from it" if stopped else ""
+        raise GenviewError(f"run {job.name} ended with status {status}{saved}. Its last lines ({log}):\n{last}")
+    logger.info("run %s is done; its last lines:\n%s", job.name, last)
+
+
+def _wait(words: list[str], environment: dict[str, str], name: str, log: Path) -> tuple[int, list[str]]:
+    """Start the processes and wait for their end; returns the status and what they said."""
     with log.open("a", encoding="utf-8") as output:
         start = output.tell()
         process = subprocess.Popen(
-            command(job, file, launcher, cores), stdout=output, stderr=subprocess.STDOUT, env=environment
+            words, stdout=output, stderr=subprocess.STDOUT, env=environment, pass_fds=devices.held()
         )
 
         # torchrun hands SIGTERM on to its workers but dies of SIGUSR1, so either warning becomes a SIGTERM.
         def warn(number, frame):
-            logger.warning("signal %d: asking run %s to save a checkpoint and stop", number, job.name)
+            logger.warning("signal %d: asking run %s to save a checkpoint and stop", number, name)
             process.terminate()
 
         previous = {number: signal.signal(number, warn) for number in (signal.SIGTERM, signal.SIGUSR1)}
@@ -69,11 +97,4 @@ def run(job: Job, file: Path, *, launcher: Path, log: Path, cores: int = 1) -> N
                 signal.signal(number, handler)
     with log.open(encoding="utf-8", errors="replace") as text:
         text.seek(start)
-        lines = text.readlines()
-    last = "".join(lines[-LAST_LINES:])
-    if status:
-        # torchrun has a status of its own, and says much after what its processes said.
-        stopped = status == STOPPED or any("stopped at step" in line for line in lines)
-        saved = " after saving a checkpoint; the same command goes on from it" if stopped else ""
-        raise GenviewError(f"run {job.name} ended with status {status}{saved}. Its last lines ({log}):\n{last}")
-    logger.info("run %s is done; its last lines:\n%s", job.name, last)
+        return status, text.readlines()

@@ -28,8 +28,8 @@ rule audit:
         "../../envs/gpu.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(120),
-        gpu=audit_gpus,
+        **gpus(audit_gpus),
+        mem_mb=memory(4000),
+        runtime=minutes(120),
     script:
         "../scripts/audit.py"

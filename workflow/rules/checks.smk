@@ -21,7 +21,11 @@ def check_before_start(dag):
     stages = {Path(job.rule.snakefile).stem for job in dag.needrun_jobs()}
     try:
         cluster.refuse_doubles(Path.cwd(), RESULTS)
-        preflight.require(STUDY, stages, elsewhere=not dag.workflow.local_exec)
+        here = dag.workflow.local_exec
+        gpus = share_gpus() if here else None
+        preflight.require(STUDY, stages, elsewhere=not here, gpus=gpus)
+        if not here:
+            check_cluster(dag.needrun_jobs())
     except GenviewError as error:
         raise WorkflowError(str(error)) from None
 

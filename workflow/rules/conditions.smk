@@ -38,8 +38,8 @@ rule noise_level:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        mem_mb=memory(4000),
+        runtime=minutes(30),
     script:
         "../scripts/noise_level.py"
 
@@ -72,8 +72,8 @@ rule guidance_scale:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        mem_mb=memory(4000),
+        runtime=minutes(30),
     script:
         "../scripts/guidance_scale.py"
 
@@ -115,7 +115,7 @@ rule conditions:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        mem_mb=memory(4000),
+        runtime=minutes(30),
     script:
         "../scripts/conditions.py"

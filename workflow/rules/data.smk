@@ -27,8 +27,8 @@ rule manifest:
         "../../envs/cpu.yaml"
     threads: STUDY.dataset.workers or 8
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(120),
+        mem_mb=memory(4000),
+        runtime=minutes(120),
         cpus_per_task=STUDY.dataset.workers or 8,
     script:
         "../scripts/manifest.py"
@@ -59,7 +59,7 @@ rule published_tables:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
+        mem_mb=memory(4000),
+        runtime=minutes(60),
     script:
         "../scripts/published_tables.py"

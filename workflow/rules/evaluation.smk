@@ -18,9 +18,9 @@ rule probe_features:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(240),
-        gpu=evaluation_gpus,
+        **gpus(evaluation_gpus),
+        mem_mb=memory(16000),
+        runtime=minutes(240),
     script:
         "../scripts/probe_features.py"
 
@@ -43,9 +43,9 @@ if EVALUATION.probe.protocol == "cached":
             "../../envs/evaluation.yaml"
         threads: 1
         resources:
-            mem_mb=growing(16000),
-            runtime=growing(120),
-            gpu=evaluation_gpus,
+            **gpus(evaluation_gpus),
+            mem_mb=memory(16000),
+            runtime=minutes(120),
         script:
             "../scripts/probe.py"
 
@@ -69,9 +69,9 @@ else:
             "../../envs/evaluation.yaml"
         threads: 1
         resources:
-            mem_mb=growing(32000),
+            **gpus(evaluation_gpus),
+            mem_mb=memory(32000),
             runtime=2880,
-            gpu=evaluation_gpus,
         script:
             "../scripts/published_probe.py"
 
@@ -93,9 +93,9 @@ rule score_zeroshot:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(120),
-        gpu=evaluation_gpus,
+        **gpus(evaluation_gpus),
+        mem_mb=memory(16000),
+        runtime=minutes(120),
     script:
         "../scripts/zeroshot.py"
 
@@ -117,9 +117,9 @@ rule score_retrieval:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(120),
-        gpu=evaluation_gpus,
+        **gpus(evaluation_gpus),
+        mem_mb=memory(16000),
+        runtime=minutes(120),
     script:
         "../scripts/retrieval.py"
 
@@ -144,9 +144,9 @@ rule find_duplicates:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(240),
-        gpu=gpus_for(STUDY.encoders[STUDY.foreground.encoder].model),
+        **gpus(gpus_for(STUDY.encoders[STUDY.foreground.encoder].model)),
+        mem_mb=memory(16000),
+        runtime=minutes(240),
     script:
         "../scripts/duplicates.py"
 
@@ -168,9 +168,9 @@ rule score_finetune:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=growing(32000),
+        **gpus(evaluation_gpus),
+        mem_mb=memory(32000),
         runtime=2880,
-        gpu=evaluation_gpus,
     params:
         work=f"{RESULTS}/finetune/{{model}}/.{{dataset}}",
     script:
@@ -193,9 +193,9 @@ rule score_detection:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=growing(32000),
+        **gpus(evaluation_gpus),
+        mem_mb=memory(32000),
         runtime=2880,
-        gpu=evaluation_gpus,
     params:
         work=f"{RESULTS}/detection/{{model}}/.{{dataset}}",
     script:

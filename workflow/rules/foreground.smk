@@ -25,9 +25,9 @@ rule sample_features:
         "../../envs/gpu.yaml"
     threads: ENCODER_THREADS
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(120),
-        gpu=ENCODER_GPUS,
+        **gpus(ENCODER_GPUS),
+        mem_mb=memory(16000),
+        runtime=minutes(120),
     script:
         "../scripts/sample_features.py"
 
@@ -51,8 +51,8 @@ rule component:
         "../../envs/cpu.yaml"
     threads: 1 if ENCODER_THREADS == 1 else 8
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
+        mem_mb=memory(4000),
+        runtime=minutes(60),
     script:
         "../scripts/component.py"
 
@@ -88,8 +88,8 @@ rule orient_pca:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
+        mem_mb=memory(2000),
+        runtime=minutes(30),
     script:
         "../scripts/pca.py"
 
@@ -113,9 +113,9 @@ rule token_scores:
         "../../envs/gpu.yaml"
     threads: ENCODER_THREADS
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(240),
-        gpu=ENCODER_GPUS,
+        **gpus(ENCODER_GPUS),
+        mem_mb=memory(16000),
+        runtime=minutes(240),
     script:
         "../scripts/token_scores.py"
 
@@ -140,8 +140,8 @@ if STUDY.foreground.given:
             "../../envs/cpu.yaml"
         threads: 1
         resources:
-            mem_mb=growing(4000),
-            runtime=growing(30),
+            mem_mb=memory(4000),
+            runtime=minutes(30),
         script:
             "../scripts/given_foreground_ratio.py"
 
@@ -166,7 +166,7 @@ else:
             "../../envs/cpu.yaml"
         threads: 1
         resources:
-            mem_mb=growing(4000),
-            runtime=growing(30),
+            mem_mb=memory(4000),
+            runtime=minutes(30),
         script:
             "../scripts/foreground_ratio.py"

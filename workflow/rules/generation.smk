@@ -23,9 +23,11 @@ rule generate_views:
         "../../envs/gpu.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
+        **gpus(
+            agreed({gpus_for(view.model) for view in STUDY.views.values()}, view_gpus)
+        ),
+        mem_mb=memory(4000),
         runtime=720,
-        gpu=agreed({gpus_for(view.model) for view in STUDY.views.values()}, view_gpus),
-        slurm_extra=WARNED,
+        slurm_extra=warned("generate_views"),
     script:
         "../scripts/views.py"

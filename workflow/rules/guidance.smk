@@ -34,8 +34,8 @@ rule guidance_score:
         "../../envs/gpu.yaml"
     threads: 4 if GUIDANCE_GPUS else 1
     resources:
-        mem_mb=growing(32000 if GUIDANCE_GPUS else 2000),
+        **gpus(GUIDANCE_GPUS),
+        mem_mb=memory(32000 if GUIDANCE_GPUS else 2000),
         runtime=720,
-        gpu=GUIDANCE_GPUS,
     script:
         "../scripts/guidance_score.py"

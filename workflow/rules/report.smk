@@ -28,7 +28,7 @@ rule report:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
+        mem_mb=memory(4000),
+        runtime=minutes(60),
     script:
         "../scripts/report.py"

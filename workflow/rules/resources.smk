@@ -1,23 +1,175 @@
-# What jobs ask of a cluster. On one machine only the number of threads counts.
+# What jobs ask of a cluster, and how they share the GPUs of one machine. On one machine only threads and GPUs count.
 #
 # Snakemake cuts `threads` to the cores of the machine where the command is typed, also for jobs that run elsewhere; a
 # job that may need more than a login node has says so in `cpus_per_task`.
+
+import ast
+import re
+
+from genview import attempts, devices, partition
 
 # What a training waits for, and the training, go before what only the report waits for: cores are not left idle at the
 # end beside the last training.
 SOON = 1
 
-# A job that can save unfinished work is warned by SIGTERM, so many seconds before its time limit.
-WARNED = "--signal=TERM@300"
+
+def site(name, rule=None):
+    """What the site's own file or the command line says of a resource, for one rule or for all; None: nothing."""
+    for given in (
+        workflow.resource_settings.overwrite_resources.get(rule),
+        workflow.resource_settings.default_resources,
+    ):
+        value = (given or {}).get(name)
+        value = getattr(value, "raw", value)
+        if value is None:
+            continue
+        try:
+            return ast.literal_eval(value) if isinstance(value, str) else value
+        except (SyntaxError, ValueError):
+            return value
+    return None
 
 
-def growing(amount):
-    """So much in the first attempt, twice as much in the second: a job that was short of it passes in a retry."""
+# Seconds before its time limit at which a job that can save unfinished work is told so, by SIGTERM.
+WARNING = 300
 
-    def resource(wildcards, attempt):
-        return amount * attempt
+
+def warned(rule):
+    """`slurm_extra` of a rule whose jobs can save: the site's own options, if any, and the warning.
+
+    Snakemake replaces a site's options by a rule's, and a rule's by --set-resources, instead of joining them.
+    """
+    options = [site("slurm_extra", rule), f"--signal=TERM@{WARNING}"]
+    if "--signal" in str(options[0]):
+        options.pop()
+    joined = " ".join(filter(None, options))
+    parsed = workflow.resource_settings._parsed_overwrite_resources.get(rule)
+    if parsed is not None and "slurm_extra" in parsed:
+        parsed["slurm_extra"] = joined
+    return joined
+
+
+def memory(amount):
+    """So many MB; a job that ran out of it is given more in the retry."""
+    return growing(amount, "memory")
+
+
+def minutes(amount):
+    """So much time; a job that met its limit is given more in the retry."""
+    return growing(amount, "time")
+
+
+def growing(amount, short_of):
+    """Once more the first amount for each earlier attempt that fell short of it, up to what the partition has."""
+
+    def resource(wildcards, attempt, rulename):
+        if attempt == 1:
+            return amount
+        wanted = amount * (1 + shortages(rulename, wildcards, attempt, short_of))
+        most = partition.limits(site("slurm_partition", rulename))
+        if most is None or not workflow.is_main_process:
+            return wanted
+        most = most.memory_mb if short_of == "memory" else most.minutes
+        return wanted if most is None else max(amount, min(wanted, most))
 
     return resource
+
+
+def shortages(rule, wildcards, attempt, short_of):
+    """How many of a job's earlier attempts fell short of memory or time; a failure without a reason counts as both."""
+    if workflow.local_exec or not workflow.is_main_process:
+        return attempt - 1
+    logs = getattr(workflow.executor_settings, "logdir", None)
+    job = "_".join(wildcards).replace("/", "_")
+    folder = Path(logs or ".snakemake/slurm_logs") / f"rule_{rule}" / job
+    found = attempts.reasons(folder, workflow.start_time.timestamp())
+    unknown = attempt - 1 - sum(found[name] for name in ("time", "memory", "node"))
+    return found[short_of] + max(0, unknown)
+
+
+# Some clusters take GPUs under a name of their own (`--gres=gpu:a100:1`) and refuse a mere number of them.
+GRES = site("gpu_gres")
+
+
+def gpus(amount):
+    """The resource that stands for a job's GPUs, a number or a function of its wildcards.
+
+    On one machine the workflow counts `gpu`; so does a cluster, unless the site has set `gpu_gres`.
+    """
+    if not GRES:
+        return {"gpu": amount}
+
+    def gres(wildcards):
+        each = amount(wildcards) if callable(amount) else amount
+        return f"{GRES}:{each}" if each else None
+
+    return {"gres": gres, "tasks_per_gpu": 0}
+
+
+def share_gpus():
+    """Start at most as many GPU jobs at once as this machine has GPUs, and let each claim its own; returns how many.
+
+    Not at parsing, when it is not yet known whether jobs run here; and a limit that is known then would silently cut
+    down a job that asks for more.
+    """
+    if GRES:
+        raise GenviewError("gpu_gres is a setting of clusters, and these jobs run here")
+    there = devices.visible()
+    limit = workflow.global_resources.get("gpu").value
+    if there and limit == 0:
+        raise GenviewError(
+            "a limit of 0 GPUs would be none: set CUDA_VISIBLE_DEVICES to nothing to run without them"
+        )
+    devices.share(there)
+    if not there:
+        return 0
+    if limit is None:
+        for counted in (
+            workflow.scheduler.global_resources,
+            workflow.scheduler.resources,
+        ):
+            counted["gpu"] = len(there)
+    return min(len(there), len(there) if limit is None else limit)
+
+
+def check_cluster(jobs):
+    """Stop if a job asks for what its partition does not have: it would fail at its turn, or wait for ever."""
+    from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
+
+    found = {}
+    for job in jobs:
+        if job.is_local:
+            continue
+        asked = job.resources
+        validate_slurm_extra(job)
+        if asked.get("gpu") and "gpu" in (asked.get("gres") or ""):
+            raise GenviewError(
+                f"rule {job.rule.name} asks for GPUs twice (gpu, gres): set default-resources gpu_gres, not gres"
+            )
+        each = asked.get("gpu") or int(
+            (re.findall(r"gpu\S*:(\d+)", asked.get("gres") or "") or [0])[-1]
+        )
+        cores = asked.get("cpus_per_task") or job.threads * max(each, 1)
+        key = (job.rule.name, asked.get("slurm_partition"))
+        why = partition.excess(
+            key[1],
+            cores=cores,
+            memory_mb=asked.get("mem_mb") or 0,
+            gpus=each,
+            time=asked.get("runtime") or 0,
+        )
+        if why:
+            found[key] = why
+    if found:
+        lines = [
+            f"  - {rule}, in {where or 'the default partition'}: {', '.join(why)}"
+            for (rule, where), why in found.items()
+        ]
+        raise GenviewError(
+            "jobs ask for more than any node of their partition has:\n"
+            + "\n".join(lines)
+            + "\nName another partition, or ask for less, in the site's own file (set-resources: RULE: {mem_mb: ...})"
+        )
 
 
 def gpus_for(*models):
@@ -58,20 +210,23 @@ def audit_gpus(wildcards):
 
 
 def run_gpus(wildcards):
-    """GPUs per node of a training run, one for each process; the tiny architecture needs none."""
-    run = STUDY.runs[wildcards.run]
-    return 0 if run.model.architecture == "tiny" else run.gpus_per_node
+    """GPUs per node of a training run, one for each process."""
+    return STUDY.runs[wildcards.run].gpus
 
 
-def one_node_gpus(wildcards):
-    """GPUs of a training run on one node."""
-    return run_gpus(wildcards) if run_nodes(wildcards) == 1 else 0
+def training_gpus():
+    """GPUs of a training; on several nodes SLURM would be free to spread a mere number unevenly."""
+    if GRES:
+        return gpus(run_gpus)
 
+    def one_node(wildcards):
+        return run_gpus(wildcards) if run_nodes(wildcards) == 1 else 0
 
-def each_node_gpus(wildcards):
-    """The same on several nodes, where SLURM would be free to spread a mere number unevenly."""
-    each = run_gpus(wildcards) if run_nodes(wildcards) > 1 else 0
-    return f"gpu:{each}" if each else None
+    def each_node(wildcards):
+        each = run_gpus(wildcards) if run_nodes(wildcards) > 1 else 0
+        return f"gpu:{each}" if each else None
+
+    return {"gpu": one_node, "gres": each_node, "tasks_per_gpu": 0}
 
 
 def evaluation_gpus(wildcards):

@@ -29,7 +29,7 @@ rule small_model_part:
         "../../envs/gpu.yaml"
     threads: 1
     resources:
-        mem_mb=growing(8000),
+        mem_mb=memory(8000),
         runtime=240,
     shell:
         "OMP_NUM_THREADS={threads} python -m recipes.small_models {wildcards.part}"
@@ -51,8 +51,8 @@ rule small_model_directories:
     conda:
         "../../envs/gpu.yaml"
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(30),
+        mem_mb=memory(8000),
+        runtime=minutes(30),
     shell:
         f"python -m recipes.small_models export --output {FAMILY} > {{log}} 2>&1"
 
@@ -70,7 +70,7 @@ rule small_model_figures:
     conda:
         "../../envs/gpu.yaml"
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(60),
+        mem_mb=memory(8000),
+        runtime=minutes(60),
     shell:
         f"python {{input.script}} --models {FAMILY}/small > {{log}} 2>&1"

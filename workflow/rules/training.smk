@@ -20,9 +20,9 @@ rule quality_features:
         "../../envs/gpu.yaml"
     threads: ENCODER_THREADS
     resources:
-        mem_mb=growing(16000),
-        runtime=growing(120),
-        gpu=ENCODER_GPUS,
+        **gpus(ENCODER_GPUS),
+        mem_mb=memory(16000),
+        runtime=minutes(120),
     script:
         "../scripts/quality_features.py"
 
@@ -51,15 +51,13 @@ rule train:
         "../../envs/gpu.yaml"
     threads: run_threads
     resources:
-        mem_mb=growing(16000),
+        **training_gpus(),
+        mem_mb=memory(16000),
         runtime=1440,
-        gpu=one_node_gpus,
-        gres=each_node_gpus,
         cpus_per_task=run_threads,
         tasks=run_nodes,
         nodes=run_nodes,
         mpi=run_mpi,
-        tasks_per_gpu=0,
-        slurm_extra=WARNED,
+        slurm_extra=warned("train"),
     script:
         "../scripts/train.py"

@@ -7,7 +7,7 @@ from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit
 from genview.data.reader import data_root
 
-with stage.running(snakemake.log[0]):
+with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
     settings = stage.settings(snakemake.input.settings)
     audit.run(
         Audit.model_validate(settings["audit"]),

@@ -7,7 +7,7 @@ from genview import stage
 from genview.config.evaluation import Detection, Features
 from genview.evaluation import coco, detection
 
-with stage.running(snakemake.log[0]), tempfile.TemporaryDirectory() as drawn:
+with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)), tempfile.TemporaryDirectory() as drawn:
     settings = stage.settings(snakemake.input.settings)
     block = Detection.model_validate(settings["detection"])
     if settings["folder"] is None:

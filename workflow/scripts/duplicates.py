@@ -9,7 +9,7 @@ from genview.config.evaluation import Duplicates
 from genview.evaluation import duplicates
 from genview.evaluation.datasets import Request
 
-with stage.running(snakemake.log[0]):
+with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
     settings = stage.settings(snakemake.input.settings)
     duplicates.run(
         Request.of_rule(settings, snakemake.input.manifest),

@@ -6,7 +6,7 @@ from genview.config.guidance import Guidance
 from genview.data import reader
 from genview.guidance import scoring
 
-with stage.running(snakemake.log[0]):
+with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
     settings = stage.settings(snakemake.input.settings)
     guidance = Guidance.model_validate(settings["guidance"])
     backend = f"genview.guidance.{guidance.backend}"

@@ -9,8 +9,9 @@ set -euo pipefail
 nodes=$1 cores=$2
 shift 2
 
-# Any free port would do, but all nodes must agree on it before they can talk: the job's number decides.
-export GENVIEW_PORT=$((20000 + ${SLURM_JOB_ID:-0} % 20000))
+# Any free port would do, but all nodes must agree on it before they can talk: the job's number decides. Below 32768,
+# where systems take ports for connections of their own; the caller tries again where another job has it.
+export GENVIEW_PORT=$((20000 + (${SLURM_JOB_ID:-0} + 3001 * ${GENVIEW_ATTEMPT:-0}) % 12000))
 
 start_node='
 head=${GENVIEW_RENDEZVOUS_HOST:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)}

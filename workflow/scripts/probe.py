@@ -4,7 +4,7 @@ from genview import stage
 from genview.config.evaluation import Probe
 from genview.evaluation import probe
 
-with stage.running(snakemake.log[0]):
+with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
     settings = stage.settings(snakemake.input.settings)
     probe.run(
         Probe.model_validate(settings["probe"]),

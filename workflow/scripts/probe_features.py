@@ -5,7 +5,7 @@ from genview.config.evaluation import Features
 from genview.evaluation import features
 from genview.evaluation.datasets import Request
 
-with stage.running(snakemake.log[0]):
+with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
     settings = stage.settings(snakemake.input.settings)
     features.run(
         Request.of_rule(settings, snakemake.input.get("manifest")),

@@ -5,7 +5,7 @@ from genview.config.evaluation import Features, Probe
 from genview.evaluation import published
 from genview.evaluation.datasets import Request
 
-with stage.running(snakemake.log[0]):
+with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
     settings = stage.settings(snakemake.input.settings)
     published.run(
         Request.of_rule(settings, snakemake.input.get("manifest")),

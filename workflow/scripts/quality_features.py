@@ -5,7 +5,7 @@ from genview.config import load
 from genview.config.encoders import Encoder
 from genview.training.data import precompute
 
-with stage.running(snakemake.log[0]):
+with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
     settings = stage.settings(snakemake.input.settings)
     precompute.run(
         load.parse(snakemake.config).dataset,

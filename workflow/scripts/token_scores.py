@@ -5,7 +5,7 @@ from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.foreground import scores
 
-with stage.running(snakemake.log[0]):
+with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
     settings = stage.settings(snakemake.input.settings)
     scores.run(
         Encoder.model_validate(settings["encoder"]),

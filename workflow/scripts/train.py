@@ -7,7 +7,7 @@ from genview.config import load
 from genview.training import launch
 from genview.training.job import Job, Quality
 
-with stage.running(snakemake.log[0]):
+with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
     study = load.parse(snakemake.config)
     run = study.runs[snakemake.wildcards.run]
     model, logs = Path(snakemake.output.model), Path(snakemake.log[0]).parent

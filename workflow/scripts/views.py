@@ -8,7 +8,7 @@ from genview.config.views import ViewSet
 from genview.data.reader import data_root
 from genview.generation import shard
 
-with stage.running(snakemake.log.text):
+with stage.running(snakemake.log.text, gpus=snakemake.resources.get("gpu", 0)):
     settings = stage.settings(snakemake.input.settings)
     # Where the originals lie and how many may fail change no image, so they are no parameters that re-run the rule.
     dataset = load.parse(snakemake.config).dataset

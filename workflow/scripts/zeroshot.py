@@ -4,7 +4,7 @@ from genview import stage
 from genview.evaluation import zeroshot
 from genview.evaluation.datasets import Request
 
-with stage.running(snakemake.log[0]):
+with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
     settings = stage.settings(snakemake.input.settings)
     zeroshot.run(
         Request.of_rule(settings, snakemake.input.get("manifest")),
