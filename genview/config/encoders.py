@@ -1,10 +1,15 @@
 """Encoders: which model, where its weights come from, how it is run."""
 
+import json
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from genview.config.base import Block, ModelPath, Sha256
+
+PLACEHOLDER_WIDTH = 8
+"""Width of the text tower without meaning that a model trained on images alone carries along."""
 
 
 class Encoder(Block):
@@ -26,3 +31,16 @@ class Encoder(Block):
     batch_size: int = Field(64, ge=1)
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Autocast type; fp16 and bf16 are for GPUs."""
+
+    @property
+    def has_text(self) -> bool:
+        """Whether it has a text tower: open_clip models, but for those that GenView trained on images alone."""
+        if self.library == "timm":
+            return False
+        for name in ("genview_config.json", "open_clip_config.json"):
+            try:
+                values = json.loads(Path(self.model, name).read_text(encoding="utf-8"))
+                return values["model_cfg"]["text_cfg"].get("width") != PLACEHOLDER_WIDTH
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue
+        return True

@@ -1,5 +1,6 @@
 """The whole configuration of a study."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import model_validator
@@ -10,7 +11,7 @@ from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit, Evaluation
 from genview.config.foreground import Foreground, NoiseLevel, PrincipalComponent
 from genview.config.guidance import Guidance
-from genview.config.training import Run
+from genview.config.training import OtherRun, Run
 from genview.config.views import ViewSet
 
 
@@ -91,11 +92,67 @@ class Study(Block):
             for view in run.data.always:
                 if view not in run.data.views:
                     problems.append(f"runs.{run_name}.data.always: {view!r} is not among the run's views")
+        problems += self._wrong_starts()
         if problems:
             raise ValueError("\n".join(problems))
         return self
 
+    def _wrong_starts(self) -> Iterator[str]:
+        for name, run in self.runs.items():
+            where, given = f"runs.{name}.model.initial", run.model.initial
+            if isinstance(given, str) and given not in self.encoders:
+                hint = f"; for a run, write {{run: {given}}}" if given in self.runs else ""
+                yield f"{where}: no encoder {given!r}; there are {', '.join(sorted(self.encoders))}{hint}"
+            if not isinstance(given, OtherRun) or given.study is not None:
+                continue
+            seen, other = [name], given.run
+            while other in self.runs and other not in seen:
+                seen.append(other)
+                start = self.runs[other].model.initial
+                other = start.run if isinstance(start, OtherRun) and start.study is None else None
+            if other in seen:
+                yield f"{where}: a circle: {' <- '.join([*seen, other])}"
+            elif other is not None:
+                yield f"{where}: no run {other!r}; there are {', '.join(sorted(self.runs))}"
+
+    def initial(self, run: str) -> Encoder | str | None:
+        """Where a run's weights come from: an encoder, the name of another run of this study, or nowhere (a seed)."""
+        given = self.runs[run].model.initial
+        if isinstance(given, str):
+            return self.encoders[given]
+        if isinstance(given, OtherRun):
+            if given.study is None:
+                return given.run
+            return Encoder(model=f"{given.study}/runs/{given.run}/model")
+        return given
+
+    def has_text(self, run: str) -> bool:
+        """Whether a run's model has a text tower: its own, or one that it keeps of its initial weights."""
+        if self.runs[run].uses_text:
+            return True
+        initial = self.initial(run)
+        return self.has_text(initial) if isinstance(initial, str) else bool(initial and initial.has_text)
+
+    def before(self, run: str) -> str | None:
+        """Under which name the weights that a run starts from are evaluated: an encoder's, a run's, ``RUN-before``."""
+        given, initial = self.runs[run].model.initial, self.initial(run)
+        if isinstance(given, str) or isinstance(initial, str):
+            return given if isinstance(given, str) else initial
+        return f"{run}-before" if initial else None
+
+    def encoder(self, name: str) -> Encoder | None:
+        """The encoder that is evaluated under a name; None: there is none."""
+        if name in self.encoders:
+            return self.encoders[name]
+        return next(
+            (self.initial(run) for run in self.runs if self.before(run) == name and name not in self.runs), None
+        )
+
     def evaluated(self) -> dict[str, bool]:
-        """What is evaluated by name, encoders before runs: whether it has a text tower."""
-        encoders = {name: self.encoders[name].library == "open_clip" for name in self.evaluation.encoders}
-        return encoders | {name: run.uses_text for name, run in self.runs.items()}
+        """What is evaluated by name, encoders before runs: whether it has a text tower.
+
+        The encoders that runs start from are among them: the row *before*.
+        """
+        before = [name for run in self.runs if (name := self.before(run)) and name not in self.runs]
+        encoders = {name: self.encoder(name).has_text for name in [*self.evaluation.encoders, *before]}
+        return encoders | {name: self.has_text(name) for name in self.runs}

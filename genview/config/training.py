@@ -5,17 +5,43 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from genview.config.augmentation import RunData
-from genview.config.base import Block, ModelPath, Share
+from genview.config.base import Block, FilePath, ModelPath, Name, Share
+from genview.config.encoders import Encoder
 
 NonNegative = Annotated[float, Field(ge=0)]
+
+
+class Freeze(Block):
+    """What of the encoder keeps its weights."""
+
+    text: bool = False
+    """The text tower and its projection. A run on images alone that starts from weights with one keeps it anyway."""
+    patch_embedding: bool = False
+    """The first convolution."""
+    blocks: int = Field(0, ge=0)
+    """The first so many blocks of the image tower, and what comes before them."""
+
+
+class OtherRun(Block):
+    """A finished run."""
+
+    run: Name
+    """Its name."""
+    study: FilePath | None = None
+    """Folder of the other study's results (``results/cc3m``); null: a run of this study, which is trained first."""
 
 
 class RunModel(Block):
     """The encoder that is trained."""
 
+    initial: Name | OtherRun | Encoder | None = None
+    """Weights to start from: a name of the block ``encoders``, a block like those there, or ``{run: NAME}``; the
+    architecture follows from them. Null: random weights."""
+    freeze: Freeze = Freeze()
     architecture: ModelPath = "small"
-    """``small``, ``base``, ``base_p32``, ``large`` (the study's), ``tiny`` (the default study's), or a path to an
-    open_clip model configuration (JSON)."""
+    """``small``, ``base``, ``base_p32``, ``large`` (the study's), ``tiny`` (the default study's), ``resnet18``,
+    ``resnet18_cifar``, ``resnet50``, ``vit_small`` (12 heads, as MoCo v3), any architecture of timm by its name, or a
+    path to an open_clip model configuration (JSON)."""
     projector: tuple[int, ...] = (4096, 4096, 256)
     """Widths of the SSL head; BatchNorm per view, synchronised over processes."""
     text_projection: Literal["linear", "mlp"] = "linear"

@@ -23,8 +23,12 @@ PREFERRED = (
     "open_clip_pytorch_model.bin",
     "model.safetensors",
     "pytorch_model.bin",
+    "genview_model.safetensors",
 )
 """Names of whole models, in the order in which open_clip and timm take them from a folder."""
+
+TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json")
+"""Files by which a folder is known to have a tokenizer of Hugging Face's."""
 
 
 @dataclass(frozen=True)

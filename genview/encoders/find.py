@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import timm
@@ -11,6 +12,15 @@ from genview.config.encoders import Encoder
 from genview.encoders import activation, files
 from genview.encoders.files import Weights
 from genview.errors import GenviewError
+
+
+def weights(encoder: Encoder) -> Weights:
+    """The weights of an encoder of either library.
+
+    Raises:
+        GenviewError: the architecture is unknown, or the weights are missing or have another digest.
+    """
+    return open_clip_weights(encoder)[0] if encoder.library == "open_clip" else timm_weights(encoder)
 
 
 def open_clip_weights(encoder: Encoder) -> tuple[Weights, dict]:
@@ -104,3 +114,29 @@ def _timm_folder(encoder: Encoder, folder: Path) -> Weights:
     if fitting != architecture:
         return files.checked(encoder, fitting, None, file)
     return files.checked(encoder, name, folder, file)
+
+
+def configuration(encoder: Encoder, found: Weights) -> dict[str, Any]:
+    """``model_cfg`` and ``preprocess_cfg`` of an open_clip model, and what our own form adds to them.
+
+    Raises:
+        GenviewError: the folder's configuration cannot be read.
+    """
+    if found.folder is None:
+        return {"model_cfg": open_clip.get_model_config(encoder.model), "preprocess_cfg": {}}
+    for name in ("genview_config.json", "open_clip_config.json"):
+        file = found.folder / name
+        if file.is_file():
+            try:
+                values = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise GenviewError(f"{file}: {error}") from None
+            return values if "model_cfg" in values else {"model_cfg": values, "preprocess_cfg": {}}
+    raise GenviewError(f"{found.folder}: no open_clip model: it has no open_clip_config.json")
+
+
+def timm_arguments(found: Weights) -> dict[str, Any]:
+    """Arguments that a timm model's folder asks for (``model_args``)."""
+    if found.folder is None:
+        return {}
+    return dict(json.loads((found.folder / "config.json").read_text(encoding="utf-8")).get("model_args") or {})

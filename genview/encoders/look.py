@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from genview import device as devices
 from genview import provenance
 from genview.config.encoders import Encoder
-from genview.encoders import files, find, towers
+from genview.encoders import build, files, find, towers
+from genview.encoders.files import Weights
 from genview.errors import GenviewError
 
 
@@ -109,6 +110,8 @@ class LoadedEncoder:
 
 def _load_open_clip(encoder: Encoder) -> dict[str, Any]:
     found, preprocess = find.open_clip_weights(encoder)
+    if found.folder and (found.folder / build.FORM[0]).is_file():
+        return _load_own_form(found)
     model = towers.build_open_clip(encoder, found, preprocess)
     visual = model.visual
     config = PreprocessCfg(**visual.preprocess_cfg)
@@ -122,6 +125,21 @@ def _load_open_clip(encoder: Encoder) -> dict[str, Any]:
         "mean": tuple(config.mean),
         "std": tuple(config.std),
         "image_size": size,
+    }
+
+
+def _load_own_form(found: Weights) -> dict[str, Any]:
+    model, built = build.reopen(found.folder)
+    config = PreprocessCfg(**built.preprocess_cfg)
+    return {
+        "found": found,
+        "model": model,
+        "image": model.visual,
+        "transform": image_transform_v2(config, is_train=False),
+        "tokenizer": built.tokenizer() if built.has_text else None,
+        "mean": tuple(config.mean),
+        "std": tuple(config.std),
+        "image_size": built.image_size,
     }
 
 

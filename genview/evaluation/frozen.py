@@ -7,6 +7,7 @@ from typing import Any
 
 import open_clip
 import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors import safe_open
 from torch import Tensor, nn
@@ -15,11 +16,11 @@ from torchvision.transforms import v2
 from genview import device as devices
 from genview import provenance
 from genview.config.encoders import Encoder
-from genview.encoders import look, towers
+from genview.encoders import build, look, towers
+from genview.encoders.files import TOKENIZERS
 from genview.errors import GenviewError
 
 CONFIGURATION, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
-TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json")
 
 
 @dataclass
@@ -104,11 +105,16 @@ def load(
     folder, device = Path(source), torch.device(device)
     if folder.suffix == ".json":
         return _of_configuration(folder, layer, device, text)
-    for name in (CONFIGURATION, WEIGHTS):
+    own = (folder / build.FORM[0]).is_file()
+    configuration, weights = build.FORM if own else (CONFIGURATION, WEIGHTS)
+    for name in (configuration, weights):
         if not (folder / name).is_file():
             raise GenviewError(f"{folder}: no model there ({name} is missing); has the run been trained?")
-    if text and not any((folder / name).is_file() for name in TOKENIZERS):
-        raise GenviewError(f"{folder}: no tokenizer there: the run has no text tower; leave it out of zero-shot tests")
+    settings = json.loads((folder / configuration).read_text(encoding="utf-8"))
+    if text:
+        _check_text(folder, settings.get("model_cfg", settings)["text_cfg"])
+    if own:
+        return _own_form(folder, layer, precision, device, random_weights, text)
     if random_weights is None:
         try:
             model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
@@ -121,7 +127,6 @@ def load(
         with torch.random.fork_rng():
             torch.manual_seed(random_weights)
             model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{folder}", load_weights=False)
-        settings = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8"))
         digest = provenance.digest(["random", random_weights, settings])
     model = model.eval().requires_grad_(False).to(device)
     mean, std, size = model.visual.image_mean, model.visual.image_std, model.visual.image_size
@@ -136,6 +141,39 @@ def load(
         autocast=devices.autocast_type(devices.precision(precision, device, f"encoder {folder}")),
         model=model,
         tokenizer=open_clip.get_tokenizer(f"local-dir:{folder}") if text else None,
+    )
+
+
+def _check_text(folder: Path, text_cfg: dict[str, Any]) -> None:
+    hint = "the run has no text tower; leave it out of zero-shot tests and retrieval"
+    if text_cfg == build.PLACEHOLDER_TEXT:
+        raise GenviewError(f"{folder}: trained on images alone: {hint}")
+    if text_cfg.get("hf_tokenizer_name") and not any((folder / name).is_file() for name in TOKENIZERS):
+        raise GenviewError(f"{folder}: no tokenizer there: {hint}")
+
+
+def _own_form(
+    folder: Path, layer: str, precision: str, device: torch.device, random_weights: int | None, text: bool
+) -> FrozenEncoder:
+    model, built = build.reopen(folder)
+    digest = provenance.file_sha256(folder / build.FORM[1])
+    if random_weights is not None:
+        with torch.random.fork_rng():
+            torch.manual_seed(random_weights)
+            model = build.skeleton(built).eval()
+        digest = provenance.digest(["random", random_weights, built.model_cfg, built.timm_args, built.stem])
+    preprocess = PreprocessCfg(**built.preprocess_cfg)
+    return FrozenEncoder(
+        tower=towers.Layer(model.requires_grad_(False).to(device).visual, layer),
+        transform=image_transform_v2(preprocess, is_train=False),
+        digest=digest,
+        device=device,
+        mean=tuple(preprocess.mean),
+        std=tuple(preprocess.std),
+        image_size=built.image_size,
+        autocast=devices.autocast_type(devices.precision(precision, device, f"encoder {folder}")),
+        model=model,
+        tokenizer=built.tokenizer() if text else None,
     )
 
 

@@ -50,14 +50,21 @@ def present(study: Study) -> Iterator[Problem]:
 
 
 def architectures(study: Study) -> Iterator[Problem]:
-    """Architectures of runs that nobody knows."""
+    """Architectures of runs that nobody knows, and initial weights that are not there."""
     known = sorted(path.stem for path in ARCHITECTURES.glob("*.json"))
     for name, run in study.runs.items():
-        given = run.model.architecture
-        if given not in known and not Path(given).is_file():
+        given, initial = run.model.architecture, study.initial(name)
+        if isinstance(initial, Encoder):
+            if wrong := _encoder(initial):
+                yield Problem("training", f"runs.{name}.model.initial.{wrong}")
+        elif given not in known and not Path(given).is_file() and not _timm_has(given):
             near = words.nearest(given, known) or "."
             text = f"there is no {given!r}{near} There are {', '.join(known)}, or the path of a JSON file"
             yield Problem("training", f"runs.{name}.model.architecture: {text}")
+
+
+def _timm_has(architecture: str) -> bool:
+    return importlib.import_module("timm").is_model(architecture)
 
 
 def _folder(model: str, file: str, revision: str | None) -> tuple[Path | None, str | None]:
@@ -105,7 +112,7 @@ def _encoder(encoder: Encoder) -> str | None:
     folder, reason = _folder(encoder.model, own, encoder.revision)
     if not folder:
         return f"model: {reason}"
-    if not (folder / own).is_file():
+    if not any((folder / name).is_file() for name in (own, "genview_config.json")):
         return f"model: {folder} holds no {encoder.library} model: it has no {own}"
     if encoder.pretrained == files.RANDOM:
         return None

@@ -109,8 +109,19 @@ class Results:
         }
 
     def evaluated(self) -> list[str]:
-        """Names of what was evaluated: encoders of the configuration, then runs."""
-        return [*self.configuration["evaluation"].get("encoders", ()), *self.configuration["runs"]]
+        """Names of what was evaluated: encoders of the configuration, what runs started from, then runs."""
+        runs = self.configuration["runs"]
+        before = [name for run in runs if (name := self.before(run)) and name not in runs]
+        return [*dict.fromkeys([*self.configuration["evaluation"].get("encoders", ()), *before]), *runs]
+
+    def before(self, run: str) -> str | None:
+        """Under which name the weights that a run started from were evaluated (`config.study.Study.before`)."""
+        initial = self.configuration["runs"][run].get("model", {}).get("initial")
+        if isinstance(initial, str):
+            return initial
+        if initial and "run" in initial and not initial.get("study"):
+            return initial["run"]
+        return f"{run}-before" if initial else None
 
     def duplicates(self) -> dict[str, dict[str, Any]]:
         """What was found of each test set among the study's images, by its name."""

@@ -87,7 +87,9 @@ def assemble(job: Job, device: torch.device) -> Parts:
     _check_captions(rows, run)
     indexes = _views(job, rows["key"])
     settings = composition.augmentations(run.data)[0]
-    architecture = build.architecture(run.model, text=run.uses_text, image_size=settings.image_size)
+    architecture = build.architecture(
+        run.model, text=run.uses_text, image_size=settings.image_size, initial=job.initial
+    )
     preprocess = architecture.preprocess_cfg
     preprocess.update(mean=list(settings.mean or preprocess["mean"]), std=list(settings.std or preprocess["std"]))
     precomputed = None

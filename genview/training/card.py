@@ -17,7 +17,7 @@ Pretrained by GenView {version}, run `{name}` of study `{study}`.
 
 | | |
 |---|---|
-| image tower | {tower} (timm), {size} x {size} pixels |
+| image tower | {tower}, {size} x {size} pixels |
 | text tower | {text} |
 | method | {method} |
 | data | {images} originals; per sample {views} views{sets} |
@@ -32,6 +32,12 @@ tower = timm.create_model("local-dir:<this folder>/timm")  # the image tower alo
 {warning}"""
 
 
+def _text(architecture: Architecture) -> str:
+    if architecture.keeps_text:
+        return "of the initial encoder, unchanged"
+    return "CLIP, trained" if architecture.has_text else "none: a placeholder"
+
+
 def text(job: Job, architecture: Architecture, record: dict[str, Any]) -> str:
     """What ``README.md`` of the model says of a run."""
     run = job.run
@@ -40,9 +46,9 @@ def text(job: Job, architecture: Architecture, record: dict[str, Any]) -> str:
         name=job.name,
         version=__version__,
         study=job.study,
-        tower=architecture.model_cfg["vision_cfg"]["timm_model_name"],
+        tower=architecture.tower,
         size=architecture.image_size,
-        text="CLIP, trained" if architecture.has_text else "none: a placeholder",
+        text=_text(architecture),
         method=run.method,
         images=record["images"],
         views=record["views_per_sample"],
@@ -52,7 +58,7 @@ def text(job: Job, architecture: Architecture, record: dict[str, Any]) -> str:
         samples=record["samples_per_step"],
         averaged=f" (exponential moving average, decay {run.ema})" if run.ema else "",
         warning=""
-        if architecture.has_text
+        if architecture.has_text or architecture.keeps_text
         else "\nNo loss of this run used captions: the text tower is an untrained placeholder, without which\n"
         "open_clip cannot load a model. Use the image tower alone.\n",
     )

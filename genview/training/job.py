@@ -8,6 +8,7 @@ from genview.config.base import Block
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.config.training import Run
+from genview.encoders import find
 
 LAYOUT = {"gpus_per_node", "nodes", "log_every_steps", "checkpoints"}
 """Keys of a run that do not enter its numbers (the number of processes does, and is compared as such)."""
@@ -36,6 +37,8 @@ class Job(Block):
     views: dict[str, tuple[tuple[str, str], ...]] = {}
     """View set -> (tar, index) of each shard."""
     quality: Quality | None = None
+    initial: Encoder | None = None
+    """Whose weights the run starts from."""
     model: str
     """Where the trained model's directory goes."""
     metrics: str
@@ -63,6 +66,10 @@ def identity(job: Job, code: str) -> dict[str, Any]:
         data["quality encoder"] = job.quality.encoder.model_dump(mode="json", exclude={"batch_size"})
         data["quality component"] = provenance.file_sha256(Path(job.quality.component))
         data["quality features"] = provenance.combined_file_digest(job.quality.features)
+    if job.initial:
+        found = find.weights(job.initial)
+        data["initial weights"] = found.sha256
+        data["initial activation"] = found.quick_gelu
     return {
         "run": run,
         "processes": job.run.world_size,

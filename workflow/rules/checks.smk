@@ -55,7 +55,7 @@ def check_targets(rules):
         "encoder": STUDY.encoders,
         "view": STUDY.views,
         "run": STUDY.runs,
-        "model": [*STUDY.runs, *STUDY.encoders],
+        "model": sorted({*STUDY.runs, *STUDY.encoders, *STUDY.evaluated()}),
         "shard": SHARDS,
         "group": GROUPS,
         "dataset": sorted(

@@ -26,13 +26,11 @@ def evaluated_model(wildcards):
     name = wildcards.model
     if name in STUDY.runs:
         return f"{RESULTS}/runs/{name}/model"
-    if name in STUDY.encoders:
+    if encoder := STUDY.encoder(name):
         return record(
-            "settings",
-            ["evaluated_encoder", name],
-            settings(encoder=STUDY.encoders[name]),
+            "settings", ["evaluated_encoder", name], settings(encoder=encoder)
         )
-    known = [*STUDY.runs, *STUDY.encoders]
+    known = sorted({*STUDY.runs, *STUDY.encoders, *STUDY.evaluated()})
     raise WorkflowError(
         f"{name}: neither a run nor an encoder of the configuration; there are {', '.join(known)}"
     )

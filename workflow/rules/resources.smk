@@ -234,4 +234,4 @@ def evaluation_gpus(wildcards):
     if wildcards.model in STUDY.runs:
         tiny = STUDY.runs[wildcards.model].model.architecture == "tiny"
         return 0 if tiny else 1
-    return gpus_for(STUDY.encoders[wildcards.model].model)
+    return gpus_for(STUDY.encoder(wildcards.model).model)

@@ -39,6 +39,7 @@ rule train:
         indexes=run_indexes,
         component=run_component,
         features=run_quality_features,
+        initial=run_initial,
     output:
         model=directory(f"{RESULTS}/runs/{{run}}/model"),
         metrics=f"{RESULTS}/runs/{{run}}/metrics.jsonl",

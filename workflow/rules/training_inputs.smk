@@ -14,7 +14,9 @@ def run_settings(wildcards):
     quality = (
         {"quality_encoder": encoder} if STUDY.runs[wildcards.run].uses_quality else {}
     )
-    return settings(run=run, seed=STUDY.seed, study=STUDY.study, **quality)
+    initial = STUDY.initial(wildcards.run)
+    started = {"initial": initial} if initial else {}
+    return settings(run=run, seed=STUDY.seed, study=STUDY.study, **quality, **started)
 
 
 def quality_settings(wildcards):
@@ -47,6 +49,12 @@ def run_quality_features(wildcards):
     if not STUDY.runs[wildcards.run].uses_text_quality:
         return []
     return [f"{QUALITY}/quality/{group}.safetensors" for group in GROUPS]
+
+
+def run_initial(wildcards):
+    """The model of the run that a run starts from."""
+    initial = STUDY.initial(wildcards.run)
+    return f"{RESULTS}/runs/{initial}/model" if isinstance(initial, str) else []
 
 
 def run_threads(wildcards):

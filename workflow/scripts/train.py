@@ -4,6 +4,7 @@ from pathlib import Path
 
 from genview import stage
 from genview.config import load
+from genview.config.encoders import Encoder
 from genview.training import launch
 from genview.training.job import Job, Quality
 
@@ -13,6 +14,7 @@ with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
     model, logs = Path(snakemake.output.model), Path(snakemake.log[0]).parent
     shards = list(zip(snakemake.input.get("tars", []), snakemake.input.get("indexes", [])))
     each = len(shards) // max(len(run.data.views), 1)
+    initial = study.initial(snakemake.wildcards.run)
     job = Job(
         run=run,
         name=snakemake.wildcards.run,
@@ -28,6 +30,7 @@ with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
         )
         if run.uses_quality
         else None,
+        initial=Encoder(model=snakemake.input.initial) if isinstance(initial, str) else initial,
         model=str(model),
         metrics=snakemake.output.metrics,
         checkpoints=str(model.parent / "checkpoints"),
