@@ -20,6 +20,17 @@ def _processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def is_installed(package: str) -> bool:
+    """Whether a package can be asked for its version."""
+    return bool(list(importlib.metadata.distributions(name=package)))
+
+
+def driver() -> str | None:
+    """Version of the NVIDIA driver; None where there is none that says."""
+    file = Path("/proc/driver/nvidia/version")
+    return file.read_text(encoding="utf-8").splitlines()[0].split(": ")[-1].strip() if file.is_file() else None
+
+
 def conditions(*packages: str) -> dict:
     """Date, hardware, threads, load, and versions of torch and of the packages that matter."""
     return {
@@ -29,7 +40,8 @@ def conditions(*packages: str) -> dict:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
         "load_average": [round(load, 1) for load in os.getloadavg()],
-        "versions": {name: importlib.metadata.version(name) for name in ("genview", "torch", *packages)},
+        "versions": {name: importlib.metadata.version(name) for name in ("torch", *packages)}
+        | {"genview": importlib.metadata.version("genview") if is_installed("genview") else "not installed"},
     }
 
 
