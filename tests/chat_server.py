@@ -1,14 +1,16 @@
 """A real server of OpenAI's chat protocol over a model of ``chat_models``: ``python chat_server.py FOLDER PORT``.
 
 It computes what it answers: greedy words, and the log probabilities of the first token. A request may name the model
-``broken`` (every request fails) or ``wordy`` (no log probabilities).
+``broken`` (every request fails), ``wordy`` (no log probabilities), ``newer`` (no ``max_tokens``, no temperature),
+``strict`` (refuses every question), ``silent`` (answers without words) or ``cut`` (answers end with half a character).
 """
 
+import json
 import sys
 
 import torch
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Request, Response
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
@@ -26,6 +28,19 @@ def application(folder: str) -> FastAPI:
         body = await request.json()
         if body["model"] == "broken":
             raise HTTPException(500, "out of order")
+        if body["model"] == "strict":
+            raise HTTPException(422, "a system message is required")
+        if body["model"] == "newer":
+            for name in ("max_tokens", "temperature"):
+                if name in body:
+                    raise HTTPException(400, f"Unsupported parameter: '{name}' is not supported with this model.")
+            body |= {"model": "wordy", "max_tokens": body.pop("max_completion_tokens"), "logprobs": None}
+        if body["model"] in ("silent", "cut"):
+            words = None if body["model"] == "silent" else "a dog \ud83d Score: 2"
+            message = {"role": "assistant", "content": words}
+            reply = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"]}
+            reply["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
+            return Response(json.dumps(reply), media_type="application/json")
         if body["model"] not in ("tiny", "wordy"):
             raise HTTPException(404, f"no model {body['model']}")
         if body["model"] == "wordy" and body.get("logprobs"):

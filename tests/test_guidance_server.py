@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from chat_models import language_model, teach
+from test_guidance_stage import write_manifest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from genview.config.guidance import Guidance
 from genview.errors import GenviewError
-from genview.guidance import rubric
+from genview.guidance import rubric, scoring
 from genview.guidance.server import Scorer, digit_probabilities
 
 CAPTIONS = ["a dog", "a red boat at night", "many"]
@@ -101,6 +102,30 @@ def test_a_server_without_probabilities_is_asked_for_words(address, values):
 def test_a_server_that_fails_stops_the_job(address):
     with pytest.raises(GenviewError, match="run the same command again"):
         scorer(address, model="broken", attempts=1).score(["a dog"])
+
+
+def test_a_server_of_newer_names_is_asked_in_the_form_that_it_takes(address):
+    found = scorer(address, model="newer").score(CAPTIONS[:2])
+    assert [answer.score for answer in found] == [1, 2]
+
+
+@pytest.mark.parametrize(("model", "words"), [("strict", "a system message is required"), ("silent", "hold no words")])
+def test_what_is_refused_every_time_stops_the_stage_with_the_servers_words(address, tmp_path, model, words):
+    write_manifest(tmp_path / "manifest.parquet", [f"a dog {number}" for number in range(40)], shards=1)
+    with pytest.raises(GenviewError, match=f"(?s)none of 40 captions could be scored.*{words}"):
+        scoring.run(
+            scorer(address, model=model, attempts=1, batch_size=40),
+            manifest=tmp_path / "manifest.parquet",
+            group="0-of-1",
+            output=tmp_path / "0-of-1.parquet",
+            stamp={"stage": "test"},
+        )
+    assert not (tmp_path / "0-of-1.parquet").exists()
+
+
+def test_half_a_character_in_an_answer_is_left_out(address):
+    (answer,) = scorer(address, model="cut", explain=True, procedure="generate").score(["a dog"])
+    assert (answer.score, answer.explanation) == (2, "a dog  Score: 2")
 
 
 def test_an_unknown_model_is_named(address):

@@ -84,13 +84,23 @@ def by_caption(folder, table, column):
 def test_every_image_gets_a_scale_and_what_cannot_be_scored_is_flagged(tmp_path):
     write_manifest(tmp_path / "manifest.parquet", CAPTIONS)
     scores = score_all(tmp_path, lexical.Scorer(Guidance()))
-    table = scales_of(tmp_path, Guidance(default_scale=5), scores)
+    table = scales_of(tmp_path, Guidance(default_scale=5, maximum_unscored=0.2), scores)
     found = by_caption(tmp_path, table, "guidance_scale")
     assert [found[caption] for caption in CAPTIONS] == [8, 6, 5, 6, 5, 5, 4]
     flagged = by_caption(tmp_path, table, "is_default")
     assert [caption for caption in CAPTIONS if flagged[caption]] == [None, "  ", "赤い車"]
     raw = tables.read_shards(scores, tables.GUIDANCE)
     assert raw["raw_answer"].null_count == len(CAPTIONS) - 3
+
+
+def test_too_many_captions_without_a_score_stop_the_study_with_what_was_answered(tmp_path):
+    write_manifest(tmp_path / "manifest.parquet", ["a dog", "a red car", "two cats", "a house", None], shards=1)
+    scorer = Counting(lexical.Scorer(Guidance()))
+    scorer.fails = {"two cats"}
+    scores = score_all(tmp_path, scorer, shards=1)
+    with pytest.raises(GenviewError, match=r"1 of 4 captions.*share of 0\.2 .*1 times the answer was: \?"):
+        scales_of(tmp_path, Guidance(maximum_unscored=0.2), scores)
+    assert scales_of(tmp_path, Guidance(maximum_unscored=0.25), scores)["is_default"].to_pylist().count(True) == 2
 
 
 def test_shards_do_not_change_the_scales(tmp_path):

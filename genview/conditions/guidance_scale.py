@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from genview.config.guidance import SCALES, Guidance
 from genview.data import manifest as manifests
 from genview.data import published
 from genview.errors import GenviewError
-from genview.guidance import scales
+from genview.guidance import scales, scoring
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def _given(keys: pa.ChunkedArray, guidance: Guidance, root: str | Path | None) -
             len(keys),
             ", ".join(missing[:3]),
             guidance.default_scale,
+            extra={"terminal": True},
         )
     if unknown:
         _LOG.warning(
@@ -77,6 +79,31 @@ def _adaptive(scores: pa.ChunkedArray, guidance: Guidance) -> tuple[np.ndarray, 
     return values, unscored
 
 
+def _require_scores(
+    scores: pa.ChunkedArray, captions: pa.ChunkedArray, shards: Sequence[str | Path], allowed: float
+) -> None:
+    """Stop if too many captions have no score; images without a caption do not count.
+
+    Raises:
+        GenviewError: says how many, and what the backend said most often.
+    """
+    captioned = pc.fill_null(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(captions)), 0), False)
+    unscored = pc.sum(pc.and_(captioned, pc.is_null(scores))).as_py() or 0
+    total = pc.sum(captioned).as_py() or 0
+    if unscored <= allowed * total:
+        return
+    made = tables.read_shards(shards, tables.GUIDANCE, ["score", "raw_answer"])
+    answers = made.filter(pc.is_null(made["score"]))["raw_answer"].to_pylist()
+    answers = Counter((answer or "").strip()[:500] for answer in answers if answer != scoring.NO_CAPTION.raw_answer)
+    words, count = answers.most_common(1)[0] if answers else ("", 0)
+    told = f"{count} times the answer was: {words}" if words else f"{count} answers hold no words"
+    raise GenviewError(
+        f"{unscored} of {total} captions could not be scored, more than the share of {allowed:g} that "
+        f"guidance.maximum_unscored allows; {told}. Mend the backend and ask again for those alone "
+        "(snakemake --forcerun guidance_score), or allow more: they get guidance.default_scale"
+    )
+
+
 def run(
     guidance: Guidance,
     *,
@@ -99,9 +126,11 @@ def run(
         root: folder of the images; absolute paths in a given file are relative to it.
 
     Raises:
-        GenviewError: the scores are not those of the manifest, or were not made alike, or a given file is of no use.
+        GenviewError: the scores are not those of the manifest, or were not made alike, too many are missing, or a given
+            file is of no use.
     """
-    keys = manifests.read(manifest, columns=["key"])["key"]
+    rows = manifests.read(manifest, columns=["key", "caption"])
+    keys = rows["key"]
     score = pa.nulls(len(keys), pa.int32())
     is_default = np.zeros(len(keys), bool)
     if guidance.given:
@@ -114,6 +143,7 @@ def run(
         )
     else:
         score = _scores(keys, scores)
+        _require_scores(score, rows["caption"], scores, guidance.maximum_unscored)
         values, is_default = _adaptive(score, guidance)
     columns = {"key": keys, "guidance_scale": pa.array(values, pa.float32()), "score": score, "is_default": is_default}
     tables.write(pa.table(columns), tables.GUIDANCE_SCALE, output, **stamp)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from genview.config.base import Block, FilePath, ModelPath, Scale
+from genview.config.base import Block, FilePath, ModelPath, Scale, Share
 
 SCALES = (8.0, 6.0, 4.0, 2.0)
 """GenView++'s guidance scales of the scores 1, 2, 3 and 4."""
@@ -43,6 +43,8 @@ class Guidance(Block):
     """Guidance scale of the scores 1, 2, 3 and 4; ``random`` draws from them."""
     default_scale: Scale = 6.0
     """For captions that could not be scored; flagged in the tables and counted in the report."""
+    maximum_unscored: Share = 0.05
+    """The study stops before generation if a larger share of the captions could not be scored."""
     backend: Literal["lexical", "language_model", "vision_language_model", "server"] = "lexical"
     """``lexical``: a transparent count. The models: transformers. ``server``: any OpenAI-compatible server."""
     procedure: Literal["choice", "generate"] = "choice"

@@ -6,6 +6,7 @@ code, and pays for the imports, of its own backend alone.
 
 import importlib
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +22,10 @@ from genview.guidance.answers import Answer
 from genview.guidance.journal import Journal
 
 NO_CAPTION = Answer(None, raw_answer="the image has no caption")
+
+
+ENOUGH, FEW = 32, 5
+"""If none of so many captions can be scored the others are not asked for; nor does a group pass without any score."""
 
 
 class Scorer(Protocol):
@@ -63,6 +68,9 @@ def run(
         output: the Parquet file (``tables.GUIDANCE``).
         stamp: provenance of the table; restarts use answers made under the same stamp.
         root: folder of the images, for a backend that sees them.
+
+    Raises:
+        GenviewError: no caption at all can be scored: what is refused every time is not the captions' fault.
     """
     rows = manifests.read_group(manifest, group, ["key", "caption", "path", "offset", "length"]).to_pylist()
     answers = {row["key"]: NO_CAPTION for row in rows if not (row["caption"] or "").strip()}
@@ -78,16 +86,22 @@ def run(
     waiting = [row for row in rows if row["key"] not in answers]
     # Captions of like length share a batch, which keeps padding small; the order of the table is the manifest's.
     waiting.sort(key=lambda row: (len(row["caption"]), row["key"]))
+    asked: dict[str, Answer] = {}
     reader = Reader(root) if root else None
     with progress.bar("captions", total=len(rows), initial=len(answers), unit="caption") as bar:
         for start in range(0, len(waiting), scorer.batch_size):
             batch = waiting[start : start + scorer.batch_size]
             made = _score(scorer, batch, reader)
+            asked.update(made)
+            if len(asked) >= ENOUGH:
+                _require_some(asked)
             if journal:
                 journal.add(made)
             answers.update(made)
             bar.update(len(batch))
 
+    if len(asked) >= FEW:
+        _require_some(asked)
     _write([answers[row["key"]] for row in rows], [row["key"] for row in rows], output, stamp)
     unscored = [row["key"] for row in rows if answers[row["key"]].score is None]
     for key in unscored[:20]:
@@ -96,6 +110,17 @@ def run(
         log.warning("%d of %d captions could not be scored; they get the default scale", len(unscored), len(rows))
     if journal:
         journal.close(remove=all(answers[key] is NO_CAPTION for key in unscored))
+
+
+def _require_some(asked: Mapping[str, Answer]) -> None:
+    if any(answer.score is not None for answer in asked.values()):
+        return
+    words, count = Counter((answer.raw_answer or "").strip()[:500] for answer in asked.values()).most_common(1)[0]
+    told = f"{count} times the answer was: {words}" if words else f"{count} answers hold no words"
+    raise GenviewError(
+        f"none of {len(asked)} captions could be scored, so that it is not the captions: {told}. Mend the server or "
+        "the model (guidance), and run the same command again"
+    )
 
 
 def _score(scorer: Scorer, batch: list[dict], reader: Reader | None) -> dict[str, Answer]:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 from genview import provenance
 from genview.config import load as configuration
+from genview.data import fingerprint
 from genview.data.keys import group_names, group_of, shard_names
 from genview.errors import GenviewError
 from genview.evaluation import catalogue
@@ -31,20 +32,30 @@ include: "resources.smk"
 IMAGES = STUDY.dataset.model_dump(mode="json", include={"source", "path", "image_root"})
 
 
+def held(name, files):
+    """A record of what files of the user hold, in their place as inputs: copied or touched, they re-run nothing."""
+    remembered = Path(RESULTS) / "settings" / "files" / f"{name}.json"
+    try:
+        return record("files", [name], fingerprint.of(files, remembered))
+    except OSError as error:
+        raise WorkflowError(f"{error.filename}: {error.strerror}") from None
+
+
 def collection():
-    """Files of the user's collection whose change ingests it anew; images in folders are not watched one by one."""
+    """What the user's collection holds, as far as it decides what is ingested; images in folders are not looked at."""
     dataset = STUDY.dataset
-    files = [dataset.exclude] if dataset.exclude else []
-    if dataset.path:
-        path = Path(dataset.path)
-        if dataset.source == "huggingface":
-            files.append(path / "state.json")
-        elif dataset.source == "webdataset" and path.is_dir():
-            files.extend(sorted(path.rglob("*.tar")))
-        elif dataset.source in ("table", "webdataset"):
-            files.append(path)
+    files = fingerprint.collection(dataset.path, dataset.source) if dataset.path else {}
+    if dataset.exclude and Path(dataset.exclude).is_file():
+        files["exclude"] = Path(dataset.exclude)
     # A file that is not there is left to the ingestion, which says what it looked for.
-    return [str(file) for file in files if Path(file).is_file()]
+    return held("collection", files) if files else []
+
+
+def given(name, path):
+    """The same of a table that stands in for a stage; what is not there is left to Snakemake to miss."""
+    if not path:
+        return []
+    return held(name, {"given": Path(path)}) if Path(path).is_file() else path
 
 
 def record(kind, names, content):

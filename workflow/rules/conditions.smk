@@ -5,7 +5,7 @@ NEEDS_NOISE_LEVELS = any(
 NEEDS_GUIDANCE_SCALES = any(
     view.guidance_source() == "table" for view in STUDY.views.values()
 )
-SCALING = "strategy constant scales default_scale given".split()
+SCALING = "strategy constant scales default_scale maximum_unscored given".split()
 
 
 rule noise_level:
@@ -25,7 +25,7 @@ rule noise_level:
             if STUDY.noise_level.strategy == "adaptive" and not STUDY.noise_level.given
             else []
         ),
-        given=STUDY.noise_level.given or [],
+        given=given("noise_level", STUDY.noise_level.given),
     output:
         noise_level=f"{RESULTS}/conditions/noise_level.parquet",
     log:
@@ -55,7 +55,7 @@ rule guidance_scale:
             seed=STUDY.seed if STUDY.guidance.strategy == "random" else None,
             study=STUDY.study,
         ),
-        given=STUDY.guidance.given or [],
+        given=given("guidance_scale", STUDY.guidance.given),
         manifest=MANIFEST,
         scores=expand(
             f"{RESULTS}/conditions/guidance/{{group}}.parquet", group=GUIDANCE_GROUPS

@@ -37,6 +37,7 @@ rule component:
     input:
         code=code("genview.foreground.component", script="component"),
         settings=recorded("component", component_settings),
+        vector=given("vector", STUDY.pca.vector),
         tokens=rules.sample_features.output.tokens,
         images=rules.sample_features.output.images,
     output:
@@ -126,8 +127,13 @@ if STUDY.foreground.given:
         """Foreground ratios from a file in the published form."""
         input:
             code=code("genview.foreground.ratio", script="given_foreground_ratio"),
-            settings=recorded("foreground_ratio", dataset=IMAGES, study=STUDY.study),
-            given=STUDY.foreground.given,
+            settings=recorded(
+                "foreground_ratio",
+                dataset=IMAGES,
+                given=STUDY.foreground.given,
+                study=STUDY.study,
+            ),
+            given=given("foreground_ratio", STUDY.foreground.given),
         output:
             ratio=f"{MEASURING}/foreground_ratio.parquet",
         log:

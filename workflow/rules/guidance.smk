@@ -5,7 +5,14 @@ GUIDANCE_GPUS = int(STUDY.guidance.needs.loads_model)
 GUIDANCE_GROUPS = GROUPS if STUDY.guidance.scores_captions else []
 # A model in a local folder is bound by its files, one of the hub by its revision.
 GUIDANCE_MODEL = (
-    sorted(str(file) for file in Path(STUDY.guidance.model).iterdir() if file.is_file())
+    held(
+        "guidance_model",
+        {
+            file.name: file
+            for file in sorted(Path(STUDY.guidance.model).iterdir())
+            if file.is_file()
+        },
+    )
     if GUIDANCE_GPUS and STUDY.guidance.model and Path(STUDY.guidance.model).is_dir()
     else []
 )

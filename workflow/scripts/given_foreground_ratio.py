@@ -9,7 +9,7 @@ with stage.running(snakemake.log[0]):
     settings = stage.settings(snakemake.input.settings)
     dataset = Dataset.model_validate(settings["dataset"])
     ratio.run_given(
-        snakemake.input.given,
+        settings["given"],
         ratio=snakemake.output.ratio,
         stamp=stage.stamp("foreground_ratio", settings["study"], settings, "genview.foreground.ratio"),
         image_root=reader.data_root(dataset, snakemake.output.ratio),
