@@ -12,7 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from genview import words
 from genview.config.base import NAME_PATTERN, SHA256_PATTERN, expanded
-from genview.config.study import Study, merged
+from genview.config.merge import merged
+from genview.config.methods import BLOCKS
+from genview.config.study import Study
 from genview.config.training import Run
 from genview.errors import GenviewError
 
@@ -32,7 +34,11 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     block: type[BaseModel] = Run if shared else Study
     steps = list(location[1:-1] if shared else location[:-1])
     while steps:
-        annotation = block.model_fields[steps.pop(0)].annotation
+        step = steps.pop(0)
+        if step == "method" and steps:  # pydantic names the method that was chosen
+            block = BLOCKS[str(steps.pop(0))]
+            continue
+        annotation = block.model_fields[step].annotation
         if typing.get_origin(annotation) is dict and steps:
             steps.pop(0)
             annotation = typing.get_args(annotation)[1]
@@ -52,6 +58,7 @@ _WORDS = {
     "int_from_float": "a whole number is wanted",
     "float_parsing": "a number is wanted",
     "missing": "is missing",
+    "union_tag_invalid": f"no such method; there are {', '.join(BLOCKS)}",
 }
 _PATTERNS = {
     NAME_PATTERN: "a name has letters, digits, _ and -, begins with a letter or digit, and becomes part of paths",
@@ -62,14 +69,16 @@ _KIND = re.compile(r"^(literal\[.*|constrained-\w+|(int|float|str|bool|none)|tup
 
 
 def _location(error: dict[str, Any]) -> tuple[int | str, ...]:
-    return tuple(part for part in error["loc"] if not _KIND.match(str(part)))
+    parts = tuple(part for part in error["loc"] if not _KIND.match(str(part)))
+    # The name of the chosen method is no key.
+    return tuple(part for before, part in zip((None, *parts), parts) if not (before == "method" and part in BLOCKS))
 
 
 def _reason(error: dict[str, Any]) -> str:
     """What is wrong with a value, or with a name that is not known."""
     location = _location(error)
     if error["type"] == "extra_forbidden":
-        known = _known_keys(location)
+        known = _known_keys(tuple(part for part in error["loc"] if not _KIND.match(str(part))))
         return "unknown key" + (words.nearest(str(location[-1]), known, 0.5) or f"; known keys: {', '.join(known)}")
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     message = _WORDS.get(error["type"], message)

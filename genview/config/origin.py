@@ -9,7 +9,8 @@ import yaml
 
 from genview.config.base import expanded
 from genview.config.load import read_yaml
-from genview.config.study import Study, merged
+from genview.config.merge import merged
+from genview.config.study import Study
 
 DEFAULT = "default"
 Keys = tuple[str, ...]

@@ -11,29 +11,9 @@ from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit, Evaluation
 from genview.config.foreground import Foreground, NoiseLevel, PrincipalComponent
 from genview.config.guidance import Guidance
+from genview.config.merge import merged
 from genview.config.training import OtherRun, Run
 from genview.config.views import ViewSet
-
-
-def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with the values of ``over``, mapping by mapping; null removes a mapping of ``base``.
-
-    A run's choice of views replaces the inherited one as a whole: it is one decision, not several.
-    """
-    result = dict(base)
-    for key, value in over.items():
-        inherited = result.get(key)
-        if isinstance(inherited, dict) and value is None:
-            del result[key]
-        elif isinstance(inherited, dict) and isinstance(value, dict) and not _choice_of_views(key, inherited):
-            result[key] = merged(inherited, value)
-        else:
-            result[key] = value
-    return result
-
-
-def _choice_of_views(key: str, inherited: dict[str, Any]) -> bool:
-    return key == "views" and not any(isinstance(value, dict) for value in inherited.values())
 
 
 class Study(Block):

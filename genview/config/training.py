@@ -1,12 +1,15 @@
-"""A training run: data, augmentation, model, losses, optimiser, schedule, checkpoints."""
+"""A training run: method, data, augmentation, model, optimiser, schedule, checkpoints."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from genview.config.augmentation import RunData
 from genview.config.base import Block, FilePath, ModelPath, Name, Share
 from genview.config.encoders import Encoder
+from genview.config.merge import merged
+from genview.config.methods import GenViewPlusPlus, Method, named
+from genview.config.recipes import recipe
 
 NonNegative = Annotated[float, Field(ge=0)]
 
@@ -42,54 +45,36 @@ class RunModel(Block):
     """``small``, ``base``, ``base_p32``, ``large`` (the study's), ``tiny`` (the default study's), ``resnet18``,
     ``resnet18_cifar``, ``resnet50``, ``vit_small`` (12 heads, as MoCo v3), any architecture of timm by its name, or a
     path to an open_clip model configuration (JSON)."""
-    projector: tuple[int, ...] = (4096, 4096, 256)
-    """Widths of the SSL head; BatchNorm per view, synchronised over processes."""
     text_projection: Literal["linear", "mlp"] = "linear"
     initial_logit_scale: float = 2.6592600369327783
     """Logarithm of the initial scale of the image-text logits (ln(1 / 0.07))."""
     freeze_patch_embedding: bool = False
 
 
-class Coefficients(Block):
-    """Weights of the four loss terms."""
-
-    image_image: NonNegative = 1.0
-    image_image_quality: NonNegative = 0.0
-    image_text: NonNegative = 1.0
-    image_text_quality: NonNegative = 0.0
-
-
-class Loss(Block):
-    """Multi-positive contrastive and image-text terms, plain and quality-weighted."""
-
-    early: Coefficients = Coefficients()
-    later: Coefficients = Coefficients(image_image_quality=1.0, image_text_quality=1.0)
-    switch_epoch: int | None = Field(None, ge=0)
-    """From this epoch on the ``later`` coefficients hold; null: always ``early``."""
-    temperature: Annotated[float, Field(gt=0)] = 0.1
-    gamma_image_image: NonNegative = 2.0
-    gamma_image_text: NonNegative = 2.0
-    quality_scope: Literal["local", "global"] = "local"
-    """Softmax weights of GenView: normalised over the process's batch (as published) or over all processes."""
-    score_augmented: bool = True
-    """Quality of the augmented view, as published; false: of the view before colour augmentation."""
-
-
 class Optimizer(Block):
-    """AdamW with the published scaling, or LARS for the convolutional SSL recipes."""
+    """Optimiser, learning rate and weight decay; methods other than GenView++ have published defaults of their own."""
 
     name: Literal["adamw", "lars", "sgd"] = "adamw"
     base_learning_rate: Annotated[float, Field(gt=0)] = 2e-4
-    """Scaled by images of a sample x crops / 2 x samples of a step / 256, as published."""
+    """Per 256 samples of a step; for GenView++ times images of a sample x crops / 2 too, as published."""
     scale_learning_rate: bool = True
+    """False: the rate is taken as it stands."""
     betas: tuple[Share, Share] = (0.9, 0.98)
     momentum: Share = 0.9
     weight_decay: NonNegative = 0.1
-    """Not on biases, norms, embeddings or the logit scale."""
+    final_weight_decay: NonNegative | None = None
+    """Weight decay at the end of the run, reached along half a cosine; null: constant."""
+    decay: Literal["weights", "matrices", "all"] = "weights"
+    """What decays. ``weights``: not biases, norms, embeddings and the logit scale. ``matrices``: not what has one
+    dimension (position embeddings decay). ``all``: everything."""
+    adapt_all: bool = False
+    """LARS: the rate of what does not decay is adapted too (SwAV)."""
     warmup_epochs: NonNegative = 2.0
     minimum_learning_rate: NonNegative = 0.0
     gradient_clip: NonNegative | None = None
     """Largest gradient norm."""
+    clip: Literal["all", "tensor"] = "all"
+    """The norm is that of all gradients together, or each tensor's own."""
 
 
 class Checkpoints(Block):
@@ -106,7 +91,9 @@ class Checkpoints(Block):
 class Run(Block):
     """One pretraining run."""
 
-    method: Literal["genviewpp", "simclr"] = "genviewpp"
+    method: Method = GenViewPlusPlus()
+    """What is learnt by: a block with a ``name`` (``genviewpp``, ``simclr``, ``mocov2``, ``mocov3``, ``simsiam``,
+    ``byol``, ``swav``, ``dino``, ``clever``), or the name alone for the published settings."""
     seed: int = 0
     epochs: int = Field(25, ge=1)
     batch_size: int = Field(64, ge=2)
@@ -127,7 +114,6 @@ class Run(Block):
     """Optimiser steps between lines of metrics.jsonl."""
     data: RunData = RunData()
     model: RunModel = RunModel()
-    loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
     checkpoints: Checkpoints = Checkpoints()
 
@@ -141,39 +127,73 @@ class Run(Block):
         """GPUs on each node; the tiny architecture needs none."""
         return 0 if self.model.architecture == "tiny" else self.gpus_per_node
 
-    def coefficients_in_use(self) -> tuple[Coefficients, ...]:
-        """The sets of coefficients that some epoch of the run has."""
-        switch = self.loss.switch_epoch
-        if self.method != "genviewpp":
-            return ()
-        if switch is None or switch >= self.epochs:
-            return (self.loss.early,)
-        return (self.loss.later,) if switch == 0 else (self.loss.early, self.loss.later)
+    @property
+    def samples_per_step(self) -> int:
+        """Samples of all processes and parts of a step."""
+        return self.batch_size * self.accumulate * self.world_size
 
     @property
     def uses_text(self) -> bool:
         """Whether captions are needed: some epoch has an image-text term."""
-        return any(c.image_text or c.image_text_quality for c in self.coefficients_in_use())
+        return self.method.uses_text(self.epochs)
 
     @property
     def uses_quality(self) -> bool:
         """Whether the quality encoder is needed."""
-        if self.method == "simclr":
-            return self.loss.gamma_image_image > 0
-        return any(c.image_image_quality or c.image_text_quality for c in self.coefficients_in_use())
+        return self.method.uses_quality(self.epochs)
 
     @property
     def uses_text_quality(self) -> bool:
         """Whether the originals' and captions' precomputed features are needed."""
-        return any(c.image_text_quality for c in self.coefficients_in_use())
+        return self.method.uses_text_quality(self.epochs)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipe_beneath(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        if moved := moved_keys(values):
+            raise ValueError("; ".join(moved))
+        return merged(recipe(values), values)
 
     @model_validator(mode="after")
     def _possible(self) -> "Run":
+        name = self.method.name
+        if self.cached_chunk and name not in ("genviewpp", "simclr"):
+            raise ValueError(f"cached_chunk is for methods that contrast within the batch, not for {name}")
         if self.cached_chunk and self.accumulate > 1:
             raise ValueError("cached_chunk and accumulate > 1 exclude each other")
-        for coefficients in self.coefficients_in_use():
-            if not any(coefficients.model_dump().values()):
-                raise ValueError("loss: all coefficients are 0; nothing would be learnt")
+        if self.ema is not None and name in ("dino", "clever"):
+            raise ValueError(f"ema: {name} exports its teacher, which is a moving average already")
+        if problem := self.method.problem(epochs=self.epochs, samples=self.samples_per_step):
+            raise ValueError(f"method.{problem}" if ":" in problem.split(" ", 1)[0] else f"method: {problem}")
+        groups = getattr(self.method, "batchnorm_groups", None)
+        if groups is not None and (groups % self.world_size or self.batch_size % max(groups // self.world_size, 1)):
+            raise ValueError(
+                f"method.batchnorm_groups: {groups} parts cannot be cut from {self.world_size} process(es) of "
+                f"{self.batch_size} samples; the processes must divide it, and it must divide the samples of a step"
+            )
         if self.optimizer.warmup_epochs > self.epochs:
             raise ValueError(f"optimizer.warmup_epochs is longer than the run ({self.epochs} epochs)")
         return self
+
+
+def moved_keys(values: dict[str, Any]) -> list[str]:
+    """One line for each key of an older configuration, saying where it went."""
+    method = named(values.get("method", "genviewpp"))
+    name = method.get("name") if isinstance(method, dict) else None
+    lines = []
+    for key in values.get("loss") or {} if "loss" in values else ():
+        where = f"method.{key}"
+        if name != "genviewpp" and key == "gamma_image_image":
+            where = "method.quality.gamma (0 is now `quality: null`)"
+        elif name != "genviewpp" and key == "score_augmented":
+            where = "method.quality.score_augmented"
+        elif key == "quality_scope":
+            where = "method.quality.scope"
+        lines.append(f"loss.{key} is now {where}")
+    if "loss" in values and not lines:
+        lines.append("loss is now a part of method")
+    if isinstance(values.get("model"), dict) and "projector" in values["model"]:
+        lines.append("model.projector is now method.projector")
+    return lines

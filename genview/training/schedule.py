@@ -2,7 +2,7 @@
 
 import math
 
-from genview.config.training import Coefficients, Loss
+from genview.config.methods import Coefficients, GenViewPlusPlus
 
 
 def learning_rate(epoch: float, *, epochs: float, warmup_epochs: float, peak: float, minimum: float = 0.0) -> float:
@@ -52,6 +52,6 @@ def peak_learning_rate(base: float, *, images: int, crops: int, global_batch: in
     return base * images * (crops / 2) * (global_batch / 256)
 
 
-def coefficients(loss: Loss, epoch: int) -> Coefficients:
+def coefficients(method: GenViewPlusPlus, epoch: int) -> Coefficients:
     """The coefficients that hold in an epoch: ``later`` from the switch epoch on, whatever epoch a run resumed in."""
-    return loss.later if loss.switch_epoch is not None and epoch >= loss.switch_epoch else loss.early
+    return method.later if method.switch_epoch is not None and epoch >= method.switch_epoch else method.early

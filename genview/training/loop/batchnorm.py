@@ -1,23 +1,42 @@
 """Batch normalisation over all processes' rows: torch's own on GPUs; on CPUs, where torch has none, this one."""
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genview.training.loop.distributed import gather_rows, world_size
 
 
-class GatheredBatchNorm(nn.Module):
-    """BatchNorm over all processes of any backend: their means and variances are gathered with gradients.
-
-    Takes over the parameters and buffers of a torch module; every process must hold equally many rows.
-    """
+class _BatchNorm(nn.Module):
+    """Takes over parameters and buffers of a torch module, under their names, and what timm's modules do after it."""
 
     def __init__(self, source: nn.BatchNorm1d | nn.BatchNorm2d):
         super().__init__()
         self.eps, self.momentum, self.training = source.eps, source.momentum, source.training
-        self.weight, self.bias = source.weight, source.bias
-        for name, buffer in source.named_buffers():
-            self.register_buffer(name, buffer)
+        self.register_parameter("weight", source.weight)
+        self.register_parameter("bias", source.bias)
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            self.register_buffer(name, getattr(source, name))
+        # timm's BatchNormAct2d is a BatchNorm2d that also applies an activation, which must survive.
+        for name, part in source.named_children():
+            if name in ("drop", "act"):
+                self.add_module(name, part)
+
+    def _scaled(self, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+        if self.weight is not None:
+            rows = rows * self.weight.view(shape) + self.bias.view(shape)
+        for part in self.children():
+            rows = part(rows)
+        return rows
+
+
+class GatheredBatchNorm(_BatchNorm):
+    """BatchNorm over all processes of any backend: their means and variances are gathered with gradients.
+
+    Every process must hold equally many rows.
+    """
 
     def forward(self, rows: Tensor) -> Tensor:
         """[B, C, ...] normalised over all dimensions but C."""
@@ -34,18 +53,50 @@ class GatheredBatchNorm(nn.Module):
                     self.running_var.lerp_(variance * count / max(count - 1, 1), self.momentum)
         else:
             mean, variance = self.running_mean, self.running_var
-        rows = (rows - mean.view(shape)) * (variance + self.eps).rsqrt().view(shape)
-        return rows * self.weight.view(shape) + self.bias.view(shape)
+        return self._scaled((rows - mean.view(shape)) * (variance + self.eps).rsqrt().view(shape), shape)
 
 
-def _replaced(module: nn.Module) -> nn.Module:
-    # timm's BatchNormAct2d is a BatchNorm2d that also applies an activation, which must survive.
-    if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and module.affine:
-        activation = [part for name, part in module.named_children() if name in ("drop", "act")]
-        return nn.Sequential(GatheredBatchNorm(module), *activation) if activation else GatheredBatchNorm(module)
+class PartedBatchNorm(_BatchNorm):
+    """BatchNorm whose statistics are those of parts of this process's rows, as if each part were on a GPU of its own.
+
+    Part p holds the rows p, p + parts, p + 2 parts and so on. Running statistics follow the parts' mean.
+    """
+
+    def __init__(self, source: nn.BatchNorm1d | nn.BatchNorm2d, parts: int):
+        super().__init__(source)
+        self.parts = parts
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[B, C, ...] normalised over all dimensions but C, in each part."""
+        shape = (1, -1) + (1,) * (rows.ndim - 2)
+        if not self.training:
+            result = F.batch_norm(rows, self.running_mean, self.running_var, eps=self.eps)
+            return self._scaled(result, shape)
+        if len(rows) % self.parts:
+            raise ValueError(f"{len(rows)} rows cannot be cut in {self.parts} equal parts")
+        channels = rows.shape[1]
+        means, variances = self.running_mean.repeat(self.parts), self.running_var.repeat(self.parts)
+        # Channels of the parts side by side: one pass of torch's own BatchNorm over all of them.
+        apart = rows.reshape(len(rows) // self.parts, self.parts * channels, *rows.shape[2:])
+        result = F.batch_norm(apart, means, variances, training=True, momentum=self.momentum, eps=self.eps)
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.copy_(means.view(self.parts, channels).mean(0))
+            self.running_var.copy_(variances.view(self.parts, channels).mean(0))
+        return self._scaled(result.view_as(rows), shape)
+
+
+def _replaced(module: nn.Module, replacement: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        return replacement(module)
     for name, child in module.named_children():
-        setattr(module, name, _replaced(child))
+        setattr(module, name, _replaced(child, replacement))
     return module
+
+
+def in_parts(module: nn.Module, parts: int) -> nn.Module:
+    """The module with every BatchNorm in parts of this process's rows."""
+    return _replaced(module, lambda source: PartedBatchNorm(source, parts))
 
 
 def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
@@ -55,10 +106,14 @@ def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
     """
     if world_size() == 1:
         return module
-    return nn.SyncBatchNorm.convert_sync_batchnorm(module) if device.type == "cuda" else _replaced(module)
+    return (
+        nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        if device.type == "cuda"
+        else _replaced(module, GatheredBatchNorm)
+    )
 
 
 def has_batchnorm(module: nn.Module) -> bool:
     """Whether statistics of the batch enter the module's result."""
-    kinds = (nn.modules.batchnorm._BatchNorm, GatheredBatchNorm)
+    kinds = (nn.modules.batchnorm._BatchNorm, _BatchNorm)
     return any(isinstance(part, kinds) for part in module.modules())

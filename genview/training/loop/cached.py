@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from genview.training.data.batch import Batch
-from genview.training.methods.method import Method
+from genview.training.methods.contrastive import Contrastive
+from genview.training.methods.method import Residue, Step, Terms
 
 
 def _parts(batch: Batch, chunk: int) -> list[tuple[Tensor, Tensor | None]]:
@@ -15,13 +16,13 @@ def _parts(batch: Batch, chunk: int) -> list[tuple[Tensor, Tensor | None]]:
 
 
 def backward(
-    method: Method,
+    method: Contrastive,
     batch: Batch,
-    epoch: int,
+    step: Step,
     *,
     chunk: int,
     scaled_backward: Callable[[Tensor], None],
-) -> dict[str, Tensor]:
+) -> tuple[Terms, Residue]:
     """Gradients of the whole batch's loss, with the towers' activations of ``chunk`` samples at a time.
 
     First the towers without gradients, chunk by chunk; then heads and losses on all features, whose gradients are
@@ -31,21 +32,21 @@ def backward(
     Args:
         method: not wrapped for data parallelism: its gradients are averaged afterwards.
         batch: on the method's device.
-        epoch: whole epochs done.
+        step: where the run is.
         chunk: samples per part.
         scaled_backward: ``loss.backward()``, with the scale of mixed precision.
     """
     parts = _parts(batch, chunk)
     with torch.no_grad():
-        outputs = [method.towers(views, text, epoch) for views, text in parts]
+        outputs = [method.towers(views, text, step.epoch) for views, text in parts]
     features = {name: torch.cat([part[name] for part in outputs], dim=-2).requires_grad_() for name in outputs[0]}
-    terms = method.losses(features, batch, epoch)
+    terms, residue = method.losses(features, batch, step.epoch)
     scaled_backward(terms["loss"])
     gradients = {name: value.grad for name, value in features.items()}
     start = 0
     for views, text in parts:
         size = views.shape[1]
-        again = method.towers(views, text, epoch)
+        again = method.towers(views, text, step.epoch)
         # A scalar whose gradient with respect to the features is what was kept; the loss's scale is in it already.
         surrogate = sum(
             (again[name] * gradients[name].narrow(-2, start, size)).sum()
@@ -54,4 +55,4 @@ def backward(
         )
         surrogate.backward()
         start += size
-    return terms
+    return terms, residue

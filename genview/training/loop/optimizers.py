@@ -1,29 +1,90 @@
-"""Optimisers and what is exempt from weight decay."""
+"""Optimisers over a method's groups of parameters, their rates and weight decays, and clipping."""
+
+from collections.abc import Iterable, Sequence
 
 import torch
-from timm.optim import Lars, param_groups_weight_decay
-from torch import nn
+from timm.optim import Lars
+from torch import Tensor, nn
+from torch.nn import Parameter
 
 from genview.config.training import Optimizer
+from genview.training import schedule
+from genview.training.methods.method import Method, ParameterGroup
 
 NEVER_DECAYED = {"pos_embed", "cls_token", "reg_token", "positional_embedding"}
 """Parameters by their own name; biases, norms and the logit scale are exempt by having at most one dimension."""
 
 
 def parameters_without_decay(module: nn.Module) -> set[str]:
-    """Names of embeddings; timm adds biases, norms and scalars."""
+    """Names of embeddings."""
     named = {name for name, _ in module.named_parameters() if name.rsplit(".", 1)[-1] in NEVER_DECAYED}
     embeddings = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.Embedding)}
     return named | embeddings
 
 
-def build(settings: Optimizer, module: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser over the parameters that are trained; its learning rate is set before each step."""
-    groups = param_groups_weight_decay(
-        module, settings.weight_decay, no_weight_decay_list=parameters_without_decay(module)
-    )
+def _split(
+    group: ParameterGroup, settings: Optimizer, embeddings: set[str]
+) -> Iterable[tuple[str, list[Parameter], bool]]:
+    """A group's parameters that do not decay, and those that do, where there are any."""
+
+    def decays(name: str, parameter: Parameter) -> bool:
+        if settings.decay == "all":
+            return True
+        return parameter.ndim > 1 and (settings.decay == "matrices" or name not in embeddings)
+
+    for decayed in (False, True):
+        found = [parameter for name, parameter in group.parameters.items() if decays(name, parameter) == decayed]
+        if found:
+            yield group.name, found, decayed
+
+
+def build(settings: Optimizer, method: Method) -> torch.optim.Optimizer:
+    """The optimiser over the parameters that are trained; ``adjust`` sets rates and decays before each step."""
+    embeddings = parameters_without_decay(method)
+    groups = [
+        {
+            "params": parameters,
+            "weight_decay": settings.weight_decay * group.wd_scale if decayed else 0.0,
+            "name": name,
+            "lr_scale": group.lr_scale,
+            "lr_fixed": group.lr_fixed,
+            "wd_scale": group.wd_scale if decayed else 0.0,
+        }
+        for group in method.parameter_groups()
+        for name, parameters, decayed in _split(group, settings, embeddings)
+    ]
     if settings.name == "adamw":
         return torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, fused=True)
     if settings.name == "lars":
-        return Lars(groups, lr=0.0, momentum=settings.momentum)
+        return Lars(groups, lr=0.0, momentum=settings.momentum, always_adapt=settings.adapt_all)
     return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, fused=True)
+
+
+def adjust(optimizer: torch.optim.Optimizer, settings: Optimizer, *, rate: float, peak: float, progress: float) -> None:
+    """Set each group's learning rate and weight decay for a step.
+
+    Args:
+        optimizer: of ``build``.
+        settings: its block.
+        rate: of the schedule; peak: of the run.
+        progress: share of the run that is done.
+    """
+    decay = settings.weight_decay
+    if settings.final_weight_decay is not None:
+        decay = schedule.cosine(progress, total=1.0, start=decay, end=settings.final_weight_decay)
+    for group in optimizer.param_groups:
+        group["lr"] = (peak if group["lr_fixed"] else rate) * group["lr_scale"]
+        group["weight_decay"] = decay * group["wd_scale"]
+
+
+def gradients(parameters: Iterable[Parameter]) -> list[Tensor]:
+    """The gradients that exist."""
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def clip(parameters: Sequence[Parameter], settings: Optimizer) -> None:
+    """Shorten gradients, together or each tensor's on its own, to the largest norm."""
+    if settings.gradient_clip is None:
+        return
+    for part in [[parameter] for parameter in parameters] if settings.clip == "tensor" else [parameters]:
+        nn.utils.clip_grad_norm_(part, settings.gradient_clip)

@@ -1,63 +1,181 @@
-"""What a method is to the loop, the data and the checkpoints."""
+"""What a method is to the loop: a pure forward, what changes after a step, groups of parameters, what is exported.
+
+``forward`` changes nothing but running statistics, so that the parts of an accumulated step, recomputation and
+resuming are of no concern to a method. What it keeps from step to step (momentum networks, queues, centres) are its
+parameters and buffers, changed in ``after_step`` alone, equal on all processes, and saved with every checkpoint.
+"""
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
-from lightly.models.modules.heads import ProjectionHead
 from torch import Tensor, nn
+from torch.nn import Parameter
 
+from genview.config.methods import Momentum
 from genview.config.training import Run
+from genview.training import quality, schedule
 from genview.training.data.batch import Batch
 from genview.training.loop.distributed import rank
 from genview.training.scoring import Scorer
 
+Terms = dict[str, Tensor]
+"""Named losses of this process's part, and, as ``loss``, what is minimised."""
+
+Residue = dict[str, Tensor]
+"""What a forward pass leaves for ``after_step`` and the monitors, without gradient. The monitors know ``features``
+[V, B, F], what the encoder makes of two full-size views, ``projections`` [V, B, D], what the loss compares, and
+``quality``, the weights."""
+
+
+class Step(NamedTuple):
+    """Where a run is."""
+
+    number: int
+    """Optimiser steps done before this one."""
+    total: int
+    """Optimiser steps of the run."""
+    per_epoch: int
+    """Optimiser steps in an epoch."""
+
+    @property
+    def epoch(self) -> int:
+        """Whole epochs done."""
+        return self.number // self.per_epoch
+
+
+class ParameterGroup(NamedTuple):
+    """Parameters that are treated alike."""
+
+    name: str
+    parameters: dict[str, Parameter]
+    """By the name that decides on weight decay."""
+    lr_scale: float = 1.0
+    """Factor of the learning rate."""
+    lr_fixed: bool = False
+    """The learning rate stays at its peak."""
+    wd_scale: float = 1.0
+    """Factor of the weight decay."""
+
 
 class Method(nn.Module):
-    """Heads and losses around a model. All of its parameters are trained and all of its state is checkpointed.
-
-    The towers and what follows them are separate calls, so that the loop can run the towers in chunks and the losses
-    on the whole batch (gradient caching).
+    """Networks, heads and losses. All of its parameters and buffers are checkpointed.
 
     Attributes:
-        model: what is exported: ``open_clip.CLIP`` or ``ImageModel``.
-        scorer: the quality encoder, or None.
+        model: the network that is trained: ``open_clip.CLIP`` or ``ImageModel``.
+        scorer: the quality encoder, or None; not a part of the module.
+        synchronised: whether BatchNorm looks at all processes' rows.
     """
+
+    synchronised = True
 
     def __init__(self, run: Run, model: nn.Module, scorer: Scorer | None):
         super().__init__()
-        self.run, self.model, self.scorer = run, model, scorer
+        self.run, self.settings, self.model, self.scorer = run, run.method, model, scorer
 
-    def towers(self, views: Tensor, text: Tensor | None, epoch: int) -> dict[str, Tensor]:
-        """Features of M samples: ``views`` [V, M, 3, S, S], ``text`` [M, L]; each result is [..., M, F] by name.
-
-        The samples' dimension is the last but one of every result.
-        """
-        trunk = self.model.visual.trunk(views.flatten(0, 1))
-        return {"image": trunk.unflatten(0, views.shape[:2])}
-
-    def losses(self, features: dict[str, Tensor], batch: Batch, epoch: int) -> dict[str, Tensor]:
-        """Named terms of the whole batch and, as ``loss``, what is minimised."""
+    def forward(self, batch: Batch, step: Step) -> tuple[Terms, Residue]:
+        """Losses of one process's part of a step, and what ``after_step`` needs of it; a function of its arguments."""
         raise NotImplementedError
 
-    def forward(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
-        """Towers and losses in one go; the losses in float32 whatever the autocast."""
-        return self.losses(self.towers(batch.views, batch.text, epoch), batch, epoch)
+    def after_step(self, step: Step, residues: Sequence[Residue]) -> None:
+        """Change what is not changed by gradients, once after an optimiser step.
 
-    def after_step(self) -> None:
-        """What is updated or clamped after an optimiser step."""
+        Args:
+            step: the step that was just taken.
+            residues: of its parts, in order.
+        """
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """The parameters that are trained, in groups that never change during a run."""
+        return [ParameterGroup("all", trained(self))]
+
+    def held(self, step: Step) -> Iterable[Parameter]:
+        """Parameters that this step must leave as they are; their gradients are dropped before clipping."""
+        return ()
+
+    def exported(self) -> nn.Module:
+        """The network that the run is for."""
+        return self.model
+
+    def record(self) -> dict[str, Any]:
+        """What ``run.json`` says of the method beside its settings."""
+        return {}
+
+    def networks(self) -> Iterable[nn.Module]:
+        """All networks with an image tower, each of which may be compiled on its own."""
+        return [self.model]
 
 
-def projection_head(width: int, widths: tuple[int, ...]) -> ProjectionHead:
-    """MLP with BatchNorm and ReLU between its layers (SLIP's 4096-4096-256)."""
-    layers = [
-        (before, after, nn.BatchNorm1d(after), nn.ReLU(inplace=True))
-        for before, after in zip((width, *widths[:-2]), widths[:-1])
-    ]
-    last = widths[-2] if len(widths) > 1 else width
-    return ProjectionHead([*layers, (last, widths[-1], None, None)])
+def trained(module: nn.Module) -> dict[str, Parameter]:
+    """Parameters with gradients, by name."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
-def projected(head: nn.Module, features: Tensor) -> Tensor:
-    """[V, B, F] to [N, D] view-major, the head applied to each view on its own: BatchNorm is per view."""
-    return torch.cat([head(view) for view in features])
+def pooled(model: nn.Module, images: Tensor) -> Tensor:
+    """Features [N, F] of images [N, 3, S, S], before any projection."""
+    return model.visual.trunk(images)
+
+
+def width(model: nn.Module) -> int:
+    """F, the width of ``pooled``."""
+    return model.visual.trunk.num_features
+
+
+def groups(batch: Batch) -> list[Tensor]:
+    """The views [V, B, 3, S, S] of each size, in the order of their slots."""
+    return [batch.views]
+
+
+def first_pair(batch: Batch) -> Tensor:
+    """The two full-size views of each sample [2, B, 3, S, S]."""
+    return batch.views[:2]
+
+
+def pair_weights(method: Method, batch: Batch) -> Tensor | None:
+    """GenView's weight of each sample's pair of full-size views [B], or None without quality weights (eq. 11-13)."""
+    settings = method.settings.quality
+    if settings is None:
+        return None
+    scored = batch.views if settings.score_augmented else batch.clean
+    return quality.softmax_weights(
+        method.scorer(scored[:2], chunk=method.run.cached_chunk).tokens,
+        method.scorer.component,
+        gamma=settings.gamma,
+        over_all_processes=settings.scope == "global",
+    )
+
+
+def residue_of(features: Tensor, projections: Tensor, weights: Tensor | None) -> Residue:
+    """What the monitors look at, without gradient."""
+    residue = {"features": features.detach(), "projections": projections.detach()}
+    return residue if weights is None else {**residue, "quality": weights.detach()}
+
+
+def momentum_copy(module: nn.Module) -> nn.Module:
+    """A network that follows another: equal at the beginning, without gradients."""
+    return copy.deepcopy(module).requires_grad_(False)
+
+
+@torch.no_grad()
+def follow(target: nn.Module, online: nn.Module, share: float, *, buffers: bool) -> None:
+    """Move a momentum network: its parameters keep ``share`` of themselves.
+
+    Args:
+        target: the network that follows; online: the network that it follows.
+        share: in [0, 1].
+        buffers: take over the other's running statistics; else the target keeps its own.
+    """
+    parameters = list(zip(target.parameters(), online.parameters(), strict=True))
+    torch._foreach_lerp_([p for p, _ in parameters], [p for _, p in parameters], 1 - share)
+    if buffers:
+        for own, other in zip(target.buffers(), online.buffers(), strict=True):
+            own.copy_(other)
+
+
+def momentum(settings: Momentum, step: float, total: int) -> float:
+    """Share of itself that a momentum network keeps."""
+    return schedule.momentum(step, total=total, base=settings.start, final=settings.end)
 
 
 def sample_labels(views: int, samples: int, device: torch.device) -> Tensor:

@@ -1,0 +1,119 @@
+"""Published settings of a method on a backbone, beneath what the user states; printed by ``genview config``.
+
+Learning rates are per 256 samples of a step. Sources: the papers, and the recipes whose names the published
+checkpoints bear; batch sizes and numbers of GPUs are the user's machine's and are not set here.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from genview.config.methods import named
+
+TRANSFORMERS = ("vit", "deit", "eva", "beit", "small", "base", "large")
+"""What the names of vision transformers begin with (``small``, ``base`` and ``large`` are the study's own)."""
+
+_LARS = {"name": "lars", "momentum": 0.9, "weight_decay": 1e-6}
+
+_CONVOLUTIONAL: dict[str, dict[str, Any]] = {
+    "mocov2": {
+        "epochs": 200,
+        "optimizer": {
+            "name": "sgd",
+            "momentum": 0.9,
+            "base_learning_rate": 0.03,
+            "weight_decay": 1e-4,
+            "decay": "all",
+            "warmup_epochs": 0,
+        },
+    },
+    "simsiam": {
+        "epochs": 200,
+        "optimizer": {
+            "name": "sgd",
+            "momentum": 0.9,
+            "base_learning_rate": 0.05,
+            "weight_decay": 1e-4,
+            "decay": "all",
+            "warmup_epochs": 0,
+        },
+    },
+    "byol": {"epochs": 200, "optimizer": {**_LARS, "base_learning_rate": 0.3, "warmup_epochs": 10}},
+    "mocov3": {"epochs": 100, "optimizer": {**_LARS, "base_learning_rate": 0.6, "warmup_epochs": 10}},
+    "swav": {
+        "epochs": 200,
+        "optimizer": {
+            **_LARS,
+            "base_learning_rate": 0.6,
+            "decay": "all",
+            "adapt_all": True,
+            "warmup_epochs": 0,
+            "minimum_learning_rate": 6e-4,
+        },
+    },
+}
+_DINO: dict[str, Any] = {
+    "epochs": 200,
+    "optimizer": {
+        "name": "adamw",
+        "base_learning_rate": 5e-4,
+        "betas": [0.9, 0.999],
+        "weight_decay": 0.04,
+        "final_weight_decay": 0.4,
+        "decay": "matrices",
+        "warmup_epochs": 10,
+        "minimum_learning_rate": 1e-6,
+        "gradient_clip": 3.0,
+        "clip": "tensor",
+    },
+}
+_TRANSFORMER: dict[str, dict[str, Any]] = {
+    "mocov3": {
+        "epochs": 300,
+        "method": {"temperature": 0.2, "projector": [4096, 4096, 256], "predictor_last_norm": True},
+        "optimizer": {
+            "name": "adamw",
+            "base_learning_rate": 1.5e-4,
+            "betas": [0.9, 0.999],
+            "weight_decay": 0.1,
+            "decay": "all",
+            "warmup_epochs": 40,
+        },
+        "model": {"freeze_patch_embedding": True},
+    },
+}
+
+
+def is_transformer(architecture: str) -> bool:
+    """Whether an architecture's image tower is a vision transformer, by its name or its configuration's."""
+    name = architecture
+    if name.endswith(".json") and Path(name).is_file():
+        try:
+            values = json.loads(Path(name).read_text(encoding="utf-8"))
+            name = values.get("model_cfg", values)["vision_cfg"]["timm_model_name"]
+        except (ValueError, KeyError, TypeError, AttributeError, OSError):
+            return False  # told where the file is read
+    return name.rsplit("/", 1)[-1].startswith(TRANSFORMERS)
+
+
+def recipe(values: dict[str, Any]) -> dict[str, Any]:
+    """The published settings beneath a run's own: a part of a run, empty for methods that have none.
+
+    Args:
+        values: what the user states of a run; the method, the architecture and the length are looked at.
+    """
+    method = named(values.get("method", "genviewpp"))
+    name = method.get("name") if isinstance(method, dict) else getattr(method, "name", None)
+    model = values.get("model")
+    architecture = model.get("architecture", "small") if isinstance(model, dict) else getattr(model, "architecture", "")
+    found = _DINO if name in ("dino", "clever") else _CONVOLUTIONAL.get(str(name), {})
+    if is_transformer(str(architecture)):
+        found = _TRANSFORMER.get(str(name), found)
+    if not found:
+        return {}
+    found = {**found, "method": {"name": name, **found.get("method", {})}, "optimizer": dict(found["optimizer"])}
+    epochs = values.get("epochs", found["epochs"])
+    if isinstance(epochs, (int, float)):
+        # A short run warms up for a fifth of it at most.
+        found["optimizer"]["warmup_epochs"] = min(found["optimizer"]["warmup_epochs"], epochs / 5)
+    return found

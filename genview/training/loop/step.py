@@ -1,0 +1,90 @@
+"""One optimiser step: gradients of its parts, clipping, the update, and what the method changes after it."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from genview.config.training import Run
+from genview.training.data.batch import Batch
+from genview.training.loop import cached, optimizers
+from genview.training.loop.distributed import average_gradients
+from genview.training.methods.method import Method, Residue, Step, Terms
+
+
+class Outcome(NamedTuple):
+    """What a step leaves."""
+
+    terms: Terms
+    """Losses, averaged over the step's parts, of this process."""
+    residues: list[Residue]
+    """Of each part."""
+    gradient_norm: Tensor | None
+    """Norm of all gradients before clipping, where it was asked for."""
+
+
+class Stepper:
+    """Takes the steps of a run in one process."""
+
+    def __init__(
+        self, run: Run, accelerator: Accelerator, method: Method, wrapped: nn.Module, optimizer: torch.optim.Optimizer
+    ):
+        """Args: the run; the accelerator; the method, and what the accelerator made of it and of its optimiser."""
+        self.run, self.accelerator = run, accelerator
+        self.method, self.wrapped, self.optimizer = method, wrapped, optimizer
+        self.parameters = list(method.parameters())
+
+    def gradients(self, parts: Sequence[Batch], step: Step) -> tuple[Terms, list[Residue]]:
+        """Gradients of one step, averaged over its parts and over processes."""
+        share = 1 / len(parts)
+        sums: Terms = {}
+        residues = []
+        for number, batch in enumerate(parts):
+            if self.run.cached_chunk:
+                terms, residue = self._in_chunks(batch, step)
+            else:
+                last = number == len(parts) - 1
+                with contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+                    with self.accelerator.autocast():
+                        terms, residue = self.wrapped(batch, step)
+                    self.accelerator.backward(terms["loss"] * share)
+            residues.append(residue)
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0) + term.detach() * share
+        return sums, residues
+
+    def _in_chunks(self, batch: Batch, step: Step) -> tuple[Terms, Residue]:
+        with self.accelerator.no_sync(self.wrapped), self.accelerator.autocast():
+            found = cached.backward(
+                self.method,
+                batch,
+                step,
+                chunk=self.run.cached_chunk,
+                scaled_backward=self.accelerator.backward,
+            )
+        average_gradients(self.parameters)
+        return found
+
+    def update(self, step: Step, residues: Sequence[Residue], *, measured: bool) -> Tensor | None:
+        """Clip the gradients, take the step, let the method follow.
+
+        Args:
+            step: the step that is taken.
+            residues: of its parts.
+            measured: whether the norm of the gradients is wanted.
+        """
+        for parameter in self.method.held(step):
+            parameter.grad = None
+        norm = None
+        if measured or self.run.optimizer.gradient_clip is not None:
+            self.accelerator.unscale_gradients()
+        if measured:
+            norm = nn.utils.get_total_norm(optimizers.gradients(self.parameters))
+        optimizers.clip(self.parameters, self.run.optimizer)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.method.after_step(step, residues)
+        return norm
