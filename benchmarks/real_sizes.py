@@ -156,7 +156,7 @@ def train(study: Study, name: str, batch: int) -> dict:
     run = study.runs[name]
     changes = {
         "epochs": 1, "batch_size": batch, "gpus_per_node": 1, "nodes": 1, "log_every_steps": 1,
-        "loss": {**run.loss.model_dump(), "switch_epoch": 0},
+        "method": {**run.method.model_dump(), "switch_epoch": 0},
         "optimizer": {**run.optimizer.model_dump(), "warmup_epochs": 0},
         "data": {**run.data.model_dump(), "workers": 0, "missing": "original"},
     }  # fmt: skip

@@ -28,7 +28,7 @@ from genview.training import losses, quality
 from genview.training.data.batch import Batch, Group
 from genview.training.loop import optimizers
 from genview.training.methods.genviewpp import GenViewPlusPlus
-from genview.training.methods.method import sample_labels
+from genview.training.methods.method import Step, sample_labels
 from genview.training.scoring import Scorer
 
 VIEWS = 4
@@ -85,7 +85,7 @@ def published_losses(method, batch, captions, original, labels, clock, autocast)
             image = torch.cat([method.model.visual.head(feature) for feature in features]).float()
             text = method.model.encode_text(batch.text).float()
         scale = method.model.logit_scale.exp()
-        settings, samples = method.run.loss, labels[: len(batch.keys)]
+        settings, samples = method.settings, labels[: len(batch.keys)]
         weights = quality.image_image_weights(tokens, component, labels, gamma=settings.gamma_image_image)
         text_weights = quality.image_text_weights(
             tokens, embeddings, real, text_embeddings, component, labels, samples, gamma=settings.gamma_image_text
@@ -109,7 +109,7 @@ def our_losses(method, batch, clock, autocast):
     try:
         with autocast():
             start = time.perf_counter()
-            total = method(batch, 0)["loss"]
+            total = method(batch, Step(0, 1, 1))[0]["loss"]
             if batch.views.device.type == "cuda":
                 torch.cuda.synchronize()
         seconds = time.perf_counter() - start - clock.parts["quality encoder"][-1]
@@ -140,7 +140,7 @@ def main():
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     projector = (256, 256, 64) if options.architecture == "tiny" else (4096, 4096, 256)
     run = Run.model_validate(
-        {"model": {"architecture": options.architecture, "projector": projector}, "loss": {"early": ALL}}
+        {"model": {"architecture": options.architecture}, "method": {"early": ALL, "projector": projector}}
     )
     built = build.architecture(run.model, text=True)
     pretrained = None if options.encoder.startswith("small/") else "random"

@@ -79,14 +79,14 @@ def test_a_caption_column_that_does_not_exist_is_named(tmp_path):
 
 def test_images_without_caption_are_named_once_the_manifest_is_there(tmp_path):
     manifest(tmp_path / "default", ["a star", None, "a ring"])
-    run = {"loss": {"early": {"image_text": 1.0}}, "batch_size": 2}
+    run = {"method": {"early": {"image_text": 1.0}}, "batch_size": 2}
     found = texts({"results": str(tmp_path), "runs": {"a": run}}, "training")
-    assert found == ["runs.a.loss needs captions, but 1 image has none: image-1"]
+    assert found == ["runs.a.method needs captions, but 1 image has none: image-1"]
 
 
 def test_a_run_that_reads_no_captions_needs_none(tmp_path):
     manifest(tmp_path / "default", [None, None])
-    run = {"loss": {"early": {"image_text": 0.0}}, "batch_size": 2}
+    run = {"method": {"early": {"image_text": 0.0}}, "batch_size": 2}
     assert texts({"results": str(tmp_path), "runs": {"a": run}}) == []
 
 

@@ -25,7 +25,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def a_job(folder, **changes):
-    settings = {"count": 40, "epochs": 4, "loss": LOSS, "ema": 0.9, "checkpoints": {"every_steps": 3}}
+    settings = {"count": 40, "epochs": 4, "method": LOSS, "ema": 0.9, "checkpoints": {"every_steps": 3}}
     return study(folder, **{**settings, **changes})
 
 
@@ -138,7 +138,7 @@ def one_and_two(tmp_path_factory):
     loss = {"early": {"image_image": 1, "image_text": 1}}
     # SGD follows the gradient; AdamW would blow the rounding of small gradients up to whole steps.
     sgd = {"name": "sgd", "base_learning_rate": 1.0, "warmup_epochs": 0.5}
-    one = a_job(folder, epochs=2, loss=loss, views=("drawn", "other"), optimizer=sgd)
+    one = a_job(folder, epochs=2, method=loss, views=("drawn", "other"), optimizer=sgd)
     half = one.run.model_copy(update={"gpus_per_node": 2, "batch_size": one.run.batch_size // 2})
     two = elsewhere(one, folder / "two").model_copy(update={"run": half})
     finish(one, folder)
@@ -175,7 +175,7 @@ def test_two_processes_stopped_and_resumed_end_as_undisturbed_ones(one_and_two, 
 
 
 def test_the_rule_s_process_hands_a_warning_on_to_the_run(tmp_path):
-    job = a_job(tmp_path, quality=False, loss={})
+    job = a_job(tmp_path, quality=False, method={})
     (tmp_path / "given.json").write_text(job.model_dump_json())
     script = (
         "import sys; from pathlib import Path; from genview import stage; from genview.training import launch, job\n"

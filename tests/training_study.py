@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from genview import tables
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
+from genview.config.merge import merged
 from genview.config.training import Run
 from genview.data import manifest, scenes
 from genview.training.data import precompute
@@ -24,7 +25,8 @@ SETTINGS = {
     "epochs": 2,
     "batch_size": 8,
     "log_every_steps": 1,
-    "model": {"architecture": "tiny", "projector": [32, 32, 16]},
+    "method": {"projector": [32, 32, 16]},
+    "model": {"architecture": "tiny"},
     "data": {"augmentation": {"resample": 0}},
     "optimizer": {"base_learning_rate": 0.05, "warmup_epochs": 0.5},
     "checkpoints": {"every_steps": 100},
@@ -114,9 +116,8 @@ def study(
     for number, name in enumerate(views):
         drawn = {key: scenes.scene(1000 * (number + 1) + i, seed=12).image for i, key in enumerate(keys)}
         shards[name] = (write_views(folder / "views" / name, drawn),)
-    settings = {**SETTINGS, **changes}
-    for block in ("model", "data", "optimizer", "checkpoints"):
-        settings[block] = {**SETTINGS[block], **changes.get(block, {})}
+    settings = merged(SETTINGS, changes)
+    settings["data"] = {**SETTINGS["data"], **changes.get("data", {})}
     settings["data"].setdefault("views", dict.fromkeys(views, 1.0))
     dataset, manifest_path = Dataset(source="scenes"), folder / "data" / "manifest.parquet"
     judge = None

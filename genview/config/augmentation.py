@@ -87,8 +87,8 @@ _ASYMMETRIC = ({"blur": 1.0, "blur_kernel": 17}, {"blur": 0.1, "blur_kernel": 17
 
 def _multi_crop(extra: dict[str, Any]) -> list[dict[str, Any]]:
     """DINO's crops: two large ones and eight small ones; ``extra`` for all of them."""
-    first, second = ({**_SOFT_HUE, "minimum_area": 0.25, **one, **extra} for one in _ASYMMETRIC)
-    small = {"image_size": 96, "crops": 8, "minimum_area": 0.05, "maximum_area": 0.25, "blur_kernel": 17, "resample": 0}
+    first, second = ({**_SOFT_HUE, "minimum_area": 0.4, **one, **extra} for one in _ASYMMETRIC)
+    small = {"image_size": 96, "crops": 8, "minimum_area": 0.05, "maximum_area": 0.4, "blur_kernel": 17, "resample": 0}
     return [*_pair(first, second), {**_SOFT_HUE, **small, **extra}]
 
 

@@ -13,6 +13,9 @@ from genview.config.methods import named
 TRANSFORMERS = ("vit", "deit", "eva", "beit", "small", "base", "large")
 """What the names of vision transformers begin with (``small``, ``base`` and ``large`` are the study's own)."""
 
+_OWN_VIEWS = {"slots", "augmentation", "include_original", "choose", "always", "crops", "minimum_views"}
+"""Keys of a run's data that say how its views are made; with any of them no published slots lie beneath."""
+
 _LARS = {"name": "lars", "momentum": 0.9, "weight_decay": 1e-6}
 
 _CONVOLUTIONAL: dict[str, dict[str, Any]] = {
@@ -96,6 +99,13 @@ def is_transformer(architecture: str) -> bool:
     return name.rsplit("/", 1)[-1].startswith(TRANSFORMERS)
 
 
+def _slots(name: str, transformer: bool) -> str:
+    """The published set of slots of a method."""
+    if name == "mocov3":
+        return "mocov3" if transformer else "mocov3_r50"
+    return {"dino": "baug", "clever": "caug"}.get(name, name)
+
+
 def recipe(values: dict[str, Any]) -> dict[str, Any]:
     """The published settings beneath a run's own: a part of a run, empty for methods that have none.
 
@@ -107,11 +117,15 @@ def recipe(values: dict[str, Any]) -> dict[str, Any]:
     model = values.get("model")
     architecture = model.get("architecture", "small") if isinstance(model, dict) else getattr(model, "architecture", "")
     found = _DINO if name in ("dino", "clever") else _CONVOLUTIONAL.get(str(name), {})
-    if is_transformer(str(architecture)):
+    transformer = is_transformer(str(architecture))
+    if transformer:
         found = _TRANSFORMER.get(str(name), found)
     if not found:
         return {}
     found = {**found, "method": {"name": name, **found.get("method", {})}, "optimizer": dict(found["optimizer"])}
+    data = values.get("data") or {}
+    if isinstance(data, dict) and not _OWN_VIEWS & data.keys():
+        found["data"] = {"slots": _slots(str(name), transformer)}
     epochs = values.get("epochs", found["epochs"])
     if isinstance(epochs, (int, float)):
         # A short run warms up for a fifth of it at most.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from genview.config.study import Study
 from genview.errors import GenviewError
-from genview.preflight import collection, evaluation, machine, weights
+from genview.preflight import collection, evaluation, machine, runs, weights
 from genview.preflight.problem import EVERY_STAGE, Problem
 from genview.report import wording
 
@@ -21,6 +21,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     collection.given,
     weights.architectures,
     machine.batches,
+    runs.views,
     machine.space,
     evaluation.datasets,
     evaluation.detections,

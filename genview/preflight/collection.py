@@ -103,7 +103,7 @@ def _caption_users(study: Study) -> Iterator[tuple[str, str]]:
             yield "generation", f"views.{name}"
     for name, run in study.runs.items():
         if run.uses_text:
-            yield "training", f"runs.{name}.loss"
+            yield "training", f"runs.{name}.method"
 
 
 def _without_caption(manifest: Path) -> list[str]:

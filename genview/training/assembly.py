@@ -19,14 +19,28 @@ from genview.training.data.samples import Samples
 from genview.training.data.views import ViewIndex
 from genview.training.job import Job
 from genview.training.loop import batchnorm
+from genview.training.methods.dino import DINO
 from genview.training.methods.genviewpp import GenViewPlusPlus
 from genview.training.methods.method import Method
+from genview.training.methods.mocov2 import MoCoV2
+from genview.training.methods.siamese import BYOL, MoCoV3, SimSiam
 from genview.training.methods.simclr import SimCLR
+from genview.training.methods.swav import SwAV
 from genview.training.scoring import Scorer
 
 logger = logging.getLogger("genview")
 
-METHODS: dict[str, type[Method]] = {"genviewpp": GenViewPlusPlus, "simclr": SimCLR}
+METHODS: dict[str, type[Method]] = {
+    "genviewpp": GenViewPlusPlus,
+    "simclr": SimCLR,
+    "mocov2": MoCoV2,
+    "mocov3": MoCoV3,
+    "simsiam": SimSiam,
+    "byol": BYOL,
+    "swav": SwAV,
+    "dino": DINO,
+    "clever": DINO,
+}
 
 
 @dataclass
@@ -47,7 +61,7 @@ def _check_captions(rows, run: Run) -> None:
         example = rows["key"].filter(pc.is_null(rows["caption"]))[0].as_py()
         raise GenviewError(
             f"{without} of {len(rows)} images have no caption (the first: {example!r}), and the image-text terms need "
-            "one each; set loss.early and loss.later image_text and image_text_quality to 0, or give captions"
+            "one each; set method.early and method.later image_text and image_text_quality to 0, or give captions"
         )
 
 
@@ -106,7 +120,7 @@ def assemble(job: Job, device: torch.device) -> Parts:
         seed=seed,
         tokenizer=architecture.tokenizer() if run.uses_text else None,
         quality=precomputed,
-        clean=run.uses_quality and not run.loss.score_augmented,
+        clean=run.method.scores_clean(run.epochs),
     )
     encoder = build.build(architecture, run.model, seed=chance.bits(seed, "weights"))
     if run.cached_chunk and batchnorm.has_batchnorm(encoder.visual):
@@ -118,5 +132,5 @@ def assemble(job: Job, device: torch.device) -> Parts:
         (encoder if architecture.has_text else encoder.visual).set_grad_checkpointing(True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(chance.bits(seed, "heads"))
-        method = METHODS[run.method](run, encoder, _scorer(job, preprocess, device))
+        method = METHODS[run.method.name](run, encoder, _scorer(job, preprocess, device))
     return Parts(architecture, samples, method, seed, {name: index.missing for name, index in indexes.items()})

@@ -49,7 +49,7 @@ def text(job: Job, architecture: Architecture, record: dict[str, Any]) -> str:
         tower=architecture.tower,
         size=architecture.image_size,
         text=_text(architecture),
-        method=run.method,
+        method=run.method.name,
         images=record["images"],
         views=record["views_per_sample"],
         sets=f", view sets: {sets}" if sets else ", no generated ones",

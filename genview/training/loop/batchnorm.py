@@ -59,7 +59,7 @@ class GatheredBatchNorm(_BatchNorm):
 class PartedBatchNorm(_BatchNorm):
     """BatchNorm whose statistics are those of parts of this process's rows, as if each part were on a GPU of its own.
 
-    Part p holds the rows p, p + parts, p + 2 parts and so on. Running statistics follow the parts' mean.
+    Parts are rows that follow each other. Running statistics follow the parts' mean.
     """
 
     def __init__(self, source: nn.BatchNorm1d | nn.BatchNorm2d, parts: int):
@@ -77,13 +77,15 @@ class PartedBatchNorm(_BatchNorm):
         channels = rows.shape[1]
         means, variances = self.running_mean.repeat(self.parts), self.running_var.repeat(self.parts)
         # Channels of the parts side by side: one pass of torch's own BatchNorm over all of them.
-        apart = rows.reshape(len(rows) // self.parts, self.parts * channels, *rows.shape[2:])
+        cut = rows.unflatten(0, (self.parts, -1)).transpose(0, 1)
+        apart = cut.reshape(len(rows) // self.parts, self.parts * channels, *rows.shape[2:])
         result = F.batch_norm(apart, means, variances, training=True, momentum=self.momentum, eps=self.eps)
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.copy_(means.view(self.parts, channels).mean(0))
             self.running_var.copy_(variances.view(self.parts, channels).mean(0))
-        return self._scaled(result.view_as(rows), shape)
+        whole = result.view_as(cut).transpose(0, 1).reshape(rows.shape)
+        return self._scaled(whole, shape)
 
 
 def _replaced(module: nn.Module, replacement: Callable[[nn.Module], nn.Module]) -> nn.Module:

@@ -1,6 +1,6 @@
 """What tells a run that learns from one that does not, at little cost: computed where a line is logged, and only there.
 
-Of the features of two full-size views of this process's samples, and of the projections that the loss compares.
+Of the features of two full-size views of all processes' samples, and of the projections that the loss compares.
 """
 
 import math
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genview.training.loop.distributed import gather_detached, mean_over_processes, world_size
 from genview.training.methods.method import Residue
 
 COLLAPSED = 0.01
@@ -47,9 +48,8 @@ def uniformity(features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def measure(residues: Sequence[Residue], gradient_norm: Tensor | None) -> dict[str, float]:
-    """The monitors of one step in one process."""
-    features = torch.cat([residue["features"] for residue in residues], dim=1)[:, :ROWS].float()
-    projections = torch.cat([residue["projections"] for residue in residues], dim=1)[:, :ROWS].float()
+    """The monitors of one step, equal on all processes, which must all ask for them."""
+    features, projections = (_of_all(residues, name) for name in ("features", "projections"))
     values = {
         "feature_spread": spread(features[0]),
         "effective_rank": effective_rank(features[0]),
@@ -62,10 +62,20 @@ def measure(residues: Sequence[Residue], gradient_norm: Tensor | None) -> dict[s
     if gradient_norm is not None:
         values["gradient_norm"] = gradient_norm
     weights = [residue["quality"] for residue in residues if "quality" in residue]
+    found = {name: float(value) for name, value in values.items()}
     if weights:
-        weight = torch.cat(weights).float()
-        values |= {"quality_mean": weight.mean(), "quality_spread": weight.std(correction=0)}
-    return {name: float(value) for name, value in values.items()}
+        weight = torch.cat(weights).double()
+        moments = {"mean": float(weight.mean()), "square": float(weight.square().mean())}
+        moments = mean_over_processes(moments, weight.device)
+        found["quality_mean"] = moments["mean"]
+        found["quality_spread"] = math.sqrt(max(moments["square"] - moments["mean"] ** 2, 0.0))
+    return found
+
+
+def _of_all(residues: Sequence[Residue], name: str) -> Tensor:
+    """[V, B, D] of all processes' samples, so many of each."""
+    rows = torch.cat([residue[name] for residue in residues], dim=1)[:, : max(ROWS // world_size(), 1)].float()
+    return torch.stack([gather_detached(view.contiguous()) for view in rows])
 
 
 def collapsed(values: dict[str, float]) -> bool:

@@ -9,7 +9,7 @@ from torch.nn import Parameter
 
 from genview.config.training import Optimizer
 from genview.training import schedule
-from genview.training.methods.method import Method, ParameterGroup
+from genview.training.methods.method import Method, ParameterGroup, trained
 
 NEVER_DECAYED = {"pos_embed", "cls_token", "reg_token", "positional_embedding"}
 """Parameters by their own name; biases, norms and the logit scale are exempt by having at most one dimension."""
@@ -38,9 +38,13 @@ def _split(
             yield group.name, found, decayed
 
 
-def build(settings: Optimizer, method: Method) -> torch.optim.Optimizer:
-    """The optimiser over the parameters that are trained; ``adjust`` sets rates and decays before each step."""
-    embeddings = parameters_without_decay(method)
+def build(settings: Optimizer, module: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser over a method's groups, or over all that is trained of another module.
+
+    ``adjust`` sets rates and decays before each step.
+    """
+    embeddings = parameters_without_decay(module)
+    parts = module.parameter_groups() if isinstance(module, Method) else [ParameterGroup("all", trained(module))]
     groups = [
         {
             "params": parameters,
@@ -50,7 +54,7 @@ def build(settings: Optimizer, method: Method) -> torch.optim.Optimizer:
             "lr_fixed": group.lr_fixed,
             "wd_scale": group.wd_scale if decayed else 0.0,
         }
-        for group in method.parameter_groups()
+        for group in parts
         for name, parameters, decayed in _split(group, settings, embeddings)
     ]
     if settings.name == "adamw":

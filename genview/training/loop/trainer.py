@@ -24,10 +24,12 @@ from genview.training import assembly, card, job, schedule
 from genview.training.data import chance, composition
 from genview.training.data.batch import Batch
 from genview.training.data.samples import Order, loader
-from genview.training.loop import batchnorm, cached, checkpoint, optimizers
-from genview.training.loop.distributed import average_gradients, mean_over_processes
+from genview.training.loop import batchnorm, checkpoint, monitors, optimizers
+from genview.training.loop.distributed import mean_over_processes
 from genview.training.loop.metrics import Metrics, Throughput
+from genview.training.loop.step import Stepper
 from genview.training.loop.stopping import Stopped, Watch
+from genview.training.methods.method import Residue, Step, Terms
 
 logger = logging.getLogger("genview")
 
@@ -38,13 +40,16 @@ class Trainer:
     def __init__(self, what: job.Job):
         run = what.run
         self.job, self.run = what, run
-        # Image-text terms may begin at the switch epoch, and until then the text tower gets no gradient.
-        unused = len({tuple(map(bool, c.model_dump().values())) for c in run.coefficients_in_use()}) > 1
         precision = devices.precision(run.precision, devices.default(), f"run {what.name}")
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
             mixed_precision="no" if precision == "fp32" else precision,
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+            kwargs_handlers=[
+                # Buffers are equal on all processes, or each process's own on purpose.
+                DistributedDataParallelKwargs(
+                    find_unused_parameters=run.method.gradients_vary(run.epochs), broadcast_buffers=False
+                )
+            ],
         )
         self.device = self.accelerator.device
         self.rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
@@ -59,9 +64,12 @@ class Trainer:
             len(self.parts.samples), run.batch_size, run.accumulate, world_size, chance.bits(self.parts.seed, "order")
         )
         self.total_steps = run.epochs * self.order.steps_per_epoch
-        self.method = batchnorm.synchronised(self.parts.method.to(self.device), self.device)
+        self.method = self.parts.method.to(self.device)
+        if self.method.synchronised:
+            self.method = batchnorm.synchronised(self.method, self.device)
         if run.compile:
-            self.method.model.visual.trunk.compile()
+            for network in self.method.networks():
+                network.visual.trunk.compile()
         self.average = None
         if run.ema:
             self.average = AveragedModel(
@@ -72,12 +80,14 @@ class Trainer:
         if run.optimizer.scale_learning_rate:
             self.peak = schedule.peak_learning_rate(
                 self.peak,
-                images=composition.images_per_sample(run.data),
-                crops=run.data.crops,
+                images=composition.images_per_sample(run.data) if run.method.name == "genviewpp" else 2,
+                crops=run.data.crops if run.method.name == "genviewpp" else 1,
                 global_batch=self.order.samples_per_step,
             )
         self.first_step = self._resume(optimizer)
-        self.wrapped, self.optimizer = self.accelerator.prepare(self.method, optimizer)
+        wrapped, self.optimizer = self.accelerator.prepare(self.method, optimizer)
+        self.stepper = Stepper(run, self.accelerator, self.method, wrapped, self.optimizer)
+        self.collapsed = False
         self.watch = Watch(self.device)
 
     def train(self) -> None:
@@ -103,7 +113,7 @@ class Trainer:
         self.method.train()
         with self._progress() as bar:
             for step in range(self.first_step, self.total_steps):
-                epoch = step // order.steps_per_epoch
+                at = Step(step, self.total_steps, order.steps_per_epoch)
                 torch.manual_seed(chance.bits(self.parts.seed, "step", step, self.rank))
                 rate = schedule.learning_rate(
                     step / order.steps_per_epoch,
@@ -112,19 +122,16 @@ class Trainer:
                     peak=self.peak,
                     minimum=run.optimizer.minimum_learning_rate,
                 )
-                for group in self.optimizer.param_groups:
-                    group["lr"] = rate
+                optimizers.adjust(
+                    self.optimizer, run.optimizer, rate=rate, peak=self.peak, progress=step / self.total_steps
+                )
                 parts = self._fetch(batches)
-                terms = self._backward(parts, epoch)
+                terms, residues = self.stepper.gradients(parts, at)
                 stop = self.watch.record(step + 1, [key for part in parts for key in part.keys], terms["loss"])
-                if run.optimizer.gradient_clip is not None:
-                    self.accelerator.clip_grad_norm_(self.method.parameters(), run.optimizer.gradient_clip)
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-                self.method.after_step()
+                norm = self.stepper.update(at, residues, measured=self._logs(step + 1))
                 if self.average is not None:
                     self.average.update_parameters(self.method.model)
-                self._log(step + 1, rate, terms, parts)
+                self._log(step + 1, rate, terms, parts, residues, norm)
                 bar.update()
                 done = step + 1
                 if stop or done % run.checkpoints.every_steps == 0 or self._ends_kept_epoch(done):
@@ -143,43 +150,30 @@ class Trainer:
         self.throughput.waited(time.perf_counter() - start)
         return [part.to(self.device) for part in parts]
 
-    def _backward(self, parts: list[Batch], epoch: int) -> dict[str, torch.Tensor]:
-        """Gradients of one step, averaged over its parts and over processes; returns the terms, averaged over parts."""
-        share = 1 / len(parts)
-        sums: dict[str, torch.Tensor] = {}
-        for number, batch in enumerate(parts):
-            last = number == len(parts) - 1
-            if self.run.cached_chunk:
-                with self.accelerator.no_sync(self.wrapped), self.accelerator.autocast():
-                    terms = cached.backward(
-                        self.method,
-                        batch,
-                        epoch,
-                        chunk=self.run.cached_chunk,
-                        scaled_backward=self.accelerator.backward,
-                    )
-                average_gradients(self.method.parameters())
-            else:
-                with contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-                    with self.accelerator.autocast():
-                        terms = self.wrapped(batch, epoch)
-                    self.accelerator.backward(terms["loss"] * share)
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0) + term.detach() * share
-        return sums
+    def _logs(self, step: int) -> bool:
+        return step % self.run.log_every_steps == 0 or step == self.total_steps
 
-    def _log(self, step: int, rate: float, terms: dict[str, torch.Tensor], parts: list[Batch]) -> None:
+    def _log(
+        self,
+        step: int,
+        rate: float,
+        terms: Terms,
+        parts: list[Batch],
+        residues: list[Residue],
+        norm: torch.Tensor | None,
+    ) -> None:
         samples = self.order.samples_per_step
         self.throughput.step(samples, samples * parts[0].count)
-        if step % self.run.log_every_steps and step != self.total_steps:
+        if not self._logs(step):
             return
         values = {name if name == "loss" else f"{name}_loss": float(term) for name, term in terms.items()}
         values["fallbacks"] = float(sum(part.fallbacks for part in parts))
-        values = mean_over_processes(values, self.device)
+        values = mean_over_processes(values, self.device) | monitors.measure(residues, norm)
         if not self.accelerator.is_main_process:
             return
         if hasattr(self.method.model, "logit_scale") and self.run.uses_text:
             values["logit_scale"] = float(self.method.model.logit_scale.detach().exp())
+        self._watch_for_collapse(step, values)
         # The next step refuses a loss that is no number; a line that is no JSON would be left behind here.
         if all(map(_finite, values.values())):
             self.metrics.write(step, {"epoch": step / self.order.steps_per_epoch, "learning_rate": rate, **values})
@@ -187,6 +181,17 @@ class Trainer:
         if self.device.type == "cuda":
             memory["peak_memory_bytes"] = torch.cuda.max_memory_allocated(self.device)
         self.throughput.write(step, **memory)
+
+    def _watch_for_collapse(self, step: int, values: dict[str, float]) -> None:
+        if monitors.collapsed(values) and not self.collapsed:
+            logger.warning(
+                "run %s has collapsed at step %d: all samples have nearly the same projection (spread %.2g, a run that "
+                "learns has about 1); try a smaller learning rate or the method's published settings",
+                self.job.name,
+                step,
+                values["projection_spread"],
+            )
+        self.collapsed = monitors.collapsed(values)
 
     # Checkpoints
 
@@ -261,8 +266,10 @@ class Trainer:
                 "samples_per_step": self.order.samples_per_step,
                 "peak_learning_rate": self.peak,
                 "parameters": sum(p.numel() for p in self.method.model.parameters()),
+                "collapsed": self.collapsed,
+                **self.method.record(),
             }
-            trained = self.method.model if self.average is None else self.average.module
+            trained = self.method.exported() if self.average is None else self.average.module
             architecture = self.parts.architecture
             readme = card.text(self.job, architecture, record)
             save.write(self.job.model, trained, architecture, record=record, card=readme)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from genview.training.data.batch import Batch
-from genview.training.methods.method import Method, Residue, Step, Terms, pooled
+from genview.training.methods.method import Method, Residue, Step, Terms
 
 
 class Contrastive(Method):
@@ -15,7 +15,7 @@ class Contrastive(Method):
 
         The samples' dimension is the last but one of every result.
         """
-        return {"image": pooled(self.model, views.flatten(0, 1)).unflatten(0, views.shape[:2])}
+        return {"image": self.model.pooled(views.flatten(0, 1)).unflatten(0, views.shape[:2])}
 
     def losses(self, features: dict[str, Tensor], batch: Batch, epoch: int) -> tuple[Terms, Residue]:
         """Named terms of the whole batch and, as ``loss``, what is minimised; and what the monitors look at."""

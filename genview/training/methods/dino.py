@@ -22,14 +22,13 @@ from genview.training.methods.method import (
     Residue,
     Step,
     Terms,
+    each_size,
+    first_pair,
     follow,
-    groups,
     momentum,
     momentum_copy,
     pair_weights,
-    pooled,
     residue_of,
-    width,
 )
 from genview.training.scoring import Scorer
 
@@ -56,7 +55,7 @@ class DINO(Method):
 
     def __init__(self, run: Run, model: nn.Module, scorer: Scorer | None):
         super().__init__(run, model, scorer)
-        settings, features = self.settings, width(model)
+        settings, features = self.settings, model.num_features
         second = settings.equivariant
         self.split = features if second is None else int(second.invariant_share * features)
         self.heads = nn.ModuleList([DINOHead(self.split, settings.head, settings.outputs)])
@@ -82,13 +81,12 @@ class DINO(Method):
 
     def forward(self, batch: Batch, step: Step) -> tuple[Terms, Residue]:
         """Distillation, and with a second head orthogonality and balance."""
-        sizes = groups(batch)
-        features = torch.cat([pooled(self.model, views.flatten(0, 1)).unflatten(0, views.shape[:2]) for views in sizes])
+        features = torch.cat(each_size(self.model, batch))
         students = self._outputs(self.heads, features)
         with torch.no_grad():
             model, *heads = self.teacher
-            large = sizes[0][:LARGE]
-            seen = pooled(model, large.flatten(0, 1)).unflatten(0, large.shape[:2])
+            large = first_pair(batch)
+            seen = model.pooled(large.flatten(0, 1)).unflatten(0, large.shape[:2])
             teachers = self._outputs(heads, seen)
         temperatures = {
             "teacher_temperature": self.teacher_temperature(step),

@@ -12,7 +12,7 @@ from genview.training.data.batch import Batch
 from genview.training.losses import image_text_loss, multi_positive_loss
 from genview.training.methods.contrastive import Contrastive, projected
 from genview.training.methods.heads import mlp
-from genview.training.methods.method import Residue, Step, Terms, residue_of, sample_labels, width
+from genview.training.methods.method import Residue, Step, Terms, residue_of, sample_labels
 from genview.training.scoring import Scorer
 
 MAXIMUM_LOGIT_SCALE = math.log(100)
@@ -25,7 +25,7 @@ class GenViewPlusPlus(Contrastive):
         super().__init__(run, model, scorer)
         self.head = None
         if any(c.image_image or c.image_image_quality for c in self.settings.coefficients_in_use(run.epochs)):
-            self.head = mlp(width(model), self.settings.projector)
+            self.head = mlp(model.num_features, self.settings.projector)
 
     def towers(self, views: Tensor, text: Tensor | None, epoch: int) -> dict[str, Tensor]:
         """The image tower and, in epochs with an image-text term, the text tower."""
@@ -50,7 +50,7 @@ class GenViewPlusPlus(Contrastive):
             projections = projected(self.head, features["image"]).float()
             residue["projections"] = projections.detach().unflatten(0, (views, samples))
         if coefficients.image_text or coefficients.image_text_quality:
-            image = self.model.visual.head(features["image"].flatten(0, 1)).float()
+            image = self.model.projected(features["image"].flatten(0, 1)).float()
             text = features["text"].float()
             logit_scale = self.model.logit_scale.float().exp()
         with torch.autocast(features["image"].device.type, enabled=False):

@@ -112,24 +112,14 @@ def trained(module: nn.Module) -> dict[str, Parameter]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
-def pooled(model: nn.Module, images: Tensor) -> Tensor:
-    """Features [N, F] of images [N, 3, S, S], before any projection."""
-    return model.visual.trunk(images)
-
-
-def width(model: nn.Module) -> int:
-    """F, the width of ``pooled``."""
-    return model.visual.trunk.num_features
-
-
-def groups(batch: Batch) -> list[Tensor]:
-    """The views [V, B, 3, S, S] of each size, in the order of their slots."""
-    return [batch.views]
+def each_size(model: nn.Module, batch: Batch) -> list[Tensor]:
+    """Features [V, B, F] of the views of each size, all views of a size together, in the order of their slots."""
+    return [model.pooled(group.views.flatten(0, 1)).unflatten(0, group.views.shape[:2]) for group in batch.groups]
 
 
 def first_pair(batch: Batch) -> Tensor:
-    """The two full-size views of each sample [2, B, 3, S, S]."""
-    return batch.views[:2]
+    """The two full-size views of each sample [2, B, 3, S, S]: those of the first two slots."""
+    return batch.groups[0].views[:2]
 
 
 def pair_weights(method: Method, batch: Batch) -> Tensor | None:
@@ -137,7 +127,7 @@ def pair_weights(method: Method, batch: Batch) -> Tensor | None:
     settings = method.settings.quality
     if settings is None:
         return None
-    scored = batch.views if settings.score_augmented else batch.clean
+    scored = batch.groups[0].views if settings.score_augmented else batch.groups[0].clean
     return quality.softmax_weights(
         method.scorer(scored[:2], chunk=method.run.cached_chunk).tokens,
         method.scorer.component,

@@ -28,9 +28,7 @@ from genview.training.methods.method import (
     momentum,
     momentum_copy,
     pair_weights,
-    pooled,
     residue_of,
-    width,
 )
 from genview.training.scoring import Scorer
 
@@ -47,7 +45,7 @@ class MoCoV2(Method):
 
     def __init__(self, run: Run, model: nn.Module, scorer: Scorer | None):
         super().__init__(run, model, scorer)
-        self.projector = mlp(width(model), self.settings.projector, norm=False)
+        self.projector = mlp(model.num_features, self.settings.projector, norm=False)
         parts = self.settings.batchnorm_groups // world_size()
         in_parts(self, parts)
         self.key = momentum_copy(nn.ModuleList([self.model, self.projector]))
@@ -62,13 +60,13 @@ class MoCoV2(Method):
         order = torch.randperm(len(everyone), generator=generator).to(images.device)
         own = slice(rank() * len(images), (rank() + 1) * len(images))
         model, projector = self.key
-        keys = gather_detached(F.normalize(projector(pooled(model, everyone[order[own]])).float(), dim=1))
+        keys = gather_detached(F.normalize(projector(model.pooled(everyone[order[own]])).float(), dim=1))
         return keys[order.argsort()[own]]
 
     def forward(self, batch: Batch, step: Step) -> tuple[Terms, Residue]:
         """InfoNCE of the first view's queries with the second view's keys."""
         first, second = first_pair(batch)
-        features = pooled(self.model, first)
+        features = self.model.pooled(first)
         queries = self.projector(features)
         with torch.no_grad():
             keys = self._keys(second, step)

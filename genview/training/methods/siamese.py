@@ -25,10 +25,8 @@ from genview.training.methods.method import (
     momentum,
     momentum_copy,
     pair_weights,
-    pooled,
     residue_of,
     trained,
-    width,
 )
 from genview.training.scoring import Scorer
 
@@ -46,7 +44,7 @@ class Siamese(Method):
 
     def __init__(self, run: Run, model: nn.Module, scorer: Scorer | None):
         super().__init__(run, model, scorer)
-        self.build(width(model))
+        self.build(model.num_features)
         self.target = momentum_copy(nn.ModuleList([model, self.projector])) if self.has_momentum else None
 
     def build(self, features: int) -> None:
@@ -60,14 +58,14 @@ class Siamese(Method):
     def forward(self, batch: Batch, step: Step) -> tuple[Terms, Residue]:
         """Both directions, and their sum."""
         views = first_pair(batch)
-        features = [pooled(self.model, view) for view in views]
+        features = [self.model.pooled(view) for view in views]
         projections = [self.projector(feature) for feature in features]
         predictions = [self.predictor(projection) for projection in projections]
         targets = projections
         if self.target is not None:
             model, projector = self.target
             with torch.no_grad():
-                targets = [projector(pooled(model, view)) for view in views]
+                targets = [projector(model.pooled(view)) for view in views]
         weights = pair_weights(self, batch)
         loss = self.loss(predictions[0], targets[1], weights) + self.loss(predictions[1], targets[0], weights)
         return {"loss": loss}, residue_of(torch.stack(features), torch.stack(projections), weights)

@@ -7,7 +7,7 @@ from genview.training.data.batch import Batch
 from genview.training.losses import multi_positive_loss
 from genview.training.methods.contrastive import Contrastive, projected
 from genview.training.methods.heads import mlp
-from genview.training.methods.method import Residue, Terms, pair_weights, residue_of, sample_labels, width
+from genview.training.methods.method import Residue, Terms, pair_weights, residue_of, sample_labels
 from genview.training.scoring import Scorer
 
 
@@ -19,7 +19,7 @@ class SimCLR(Contrastive):
 
     def __init__(self, run: Run, model: nn.Module, scorer: Scorer | None):
         super().__init__(run, model, scorer)
-        self.head = mlp(width(model), self.settings.projector)
+        self.head = mlp(model.num_features, self.settings.projector)
 
     def losses(self, features: dict[str, Tensor], batch: Batch, epoch: int) -> tuple[Terms, Residue]:
         """NT-Xent of the pairs, each sample weighted."""

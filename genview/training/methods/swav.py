@@ -22,11 +22,9 @@ from genview.training.methods.method import (
     Residue,
     Step,
     Terms,
-    groups,
+    each_size,
     pair_weights,
-    pooled,
     residue_of,
-    width,
 )
 from genview.training.scoring import Scorer
 
@@ -46,7 +44,7 @@ class SwAV(Method):
     def __init__(self, run: Run, model: nn.Module, scorer: Scorer | None):
         super().__init__(run, model, scorer)
         settings = self.settings
-        self.projector = mlp(width(model), settings.projector)
+        self.projector = mlp(model.num_features, settings.projector)
         self.prototypes = nn.Linear(settings.projector[-1], settings.prototypes, bias=False)
         self._normalise()
         if settings.queue:
@@ -66,7 +64,7 @@ class SwAV(Method):
 
     def forward(self, batch: Batch, step: Step) -> tuple[Terms, Residue]:
         """The swapped predictions of all crops."""
-        features = [pooled(self.model, views.flatten(0, 1)).unflatten(0, views.shape[:2]) for views in groups(batch)]
+        features = each_size(self.model, batch)
         together = torch.cat(features)
         crops, samples = together.shape[:2]
         units = F.normalize(self.projector(together.flatten(0, 1)), dim=1)
