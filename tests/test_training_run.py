@@ -360,7 +360,7 @@ def test_a_moving_average_is_what_is_exported(tmp_path):
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
 def test_options_run_and_change_what_they_are_for(tmp_path, changes):
-    needs_quality = "loss" in changes
+    needs_quality = "method" in changes
     plain = study(
         tmp_path / "a",
         count=16,

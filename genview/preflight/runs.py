@@ -14,9 +14,7 @@ def views(study: Study) -> Iterator[Problem]:
         found = composition.views_per_sample(run.data)
         sizes = [augmentation.image_size for augmentation in composition.augmentations(run.data)]
         if run.method.name != "genviewpp" and len(set(sizes[:2])) > 1:
-            yield Problem(
-                "training", f"runs.{name}.data.slots: the first two crops must have one size, not {sizes[:2]}"
-            )
+            yield Problem("training", f"runs.{name}.data.slots: the first two crops need one size (got {sizes[:2]})")
         if found < least or (most is not None and found > most):
             wanted = f"{least}" if most == least else f"at least {least}"
             yield Problem(
