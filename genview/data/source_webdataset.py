@@ -239,7 +239,7 @@ def _samples(tar: str, key: str, parts: Parts, reader: Reader, fields: Fields, s
         return
     dotted = [(extension, member) for extension, member in parts if "." in extension]
     if not any(names.is_image(extension) for extension, _ in dotted):
-        refused = [why for extension, _ in parts if (why := names.refusal(f".{extension}"))]
+        refused = [why for extension, _ in parts if (why := names.refusal(f"{key}.{extension}"))]
         reason = refused[0] if refused else "the sample holds no image (its members must be in one tar)"
         yield _Sample(key, f"{tar}: {key}", reason=reason)
         return
