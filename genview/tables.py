@@ -49,6 +49,19 @@ MANIFEST = _schema(
     ),
 )
 
+OUTCOMES = _schema(
+    ("key", pa.string(), False, "test image: its file or key; of probes the first 16 digits of its pixels' digest"),
+    ("label", pa.int32(), False, "number of its class"),
+    ("prediction", pa.int32(), False, "number of the class with the largest score"),
+    ("neighbours", pa.int32(), True, "number of the class that k-NN gives; null where there is no k-NN"),
+)
+
+RANKS = _schema(
+    ("key", pa.string(), False, "test image: its file or key"),
+    ("query", pa.string(), False, "image: captions are sought; text: a caption of the image seeks it"),
+    ("rank", pa.int32(), False, "place of the first right answer, 0-based"),
+)
+
 MAY_BE_LEFT_OUT = frozenset({"captions"})
 """Columns that a writer who has no values for them need not name: they are null."""
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from genview import atomic
+from genview import atomic, tables
 from genview import device as devices
 from genview.config.evaluation import Probe
 from genview.errors import GenviewError
-from genview.evaluation import accuracy, linear, neighbours, store
+from genview.evaluation import accuracy, linear, neighbours, outcomes, store
 from genview.evaluation.store import Features
 
 
@@ -47,8 +47,8 @@ def check_overlap(features: Features, allowed: float) -> int:
     return count
 
 
-def knn_rows(features: Features, settings: Probe, *, seed: int, device: torch.device) -> list[dict[str, Any]]:
-    """k-NN on the training and validation parts; nothing is chosen, so the test part is read once."""
+def knn_scores(features: Features, settings: Probe, device: torch.device) -> np.ndarray:
+    """Votes [n, C] of k-NN on the training and validation parts; nothing is chosen, so the test part is read once."""
     known = features.parts["train"]
     if "validation" in features.parts:
         known = linear.joined(known, features.parts["validation"])
@@ -60,8 +60,33 @@ def knn_rows(features: Features, settings: Probe, *, seed: int, device: torch.de
         len(features.details["classes"]),
         neighbours=settings.neighbours,
     )
-    rows = accuracy.results(scores.cpu().numpy(), test.labels, bootstraps=settings.bootstrap, seed=seed)
+    return scores.cpu().numpy()
+
+
+def knn_rows(features: Features, settings: Probe, *, seed: int, device: torch.device) -> list[dict[str, Any]]:
+    """Results of k-NN."""
+    scores, labels = knn_scores(features, settings, device), features.parts["test"].labels
+    rows = accuracy.results(scores, labels, bootstraps=settings.bootstrap, seed=seed)
     return [{**row, "metric": f"knn_{row['metric']}"} for row in rows if row["metric"] != "top5"]
+
+
+def write_outcomes(
+    features: Features,
+    scores: np.ndarray,
+    settings: Probe,
+    path: str | Path,
+    device: torch.device,
+    stamp: dict[str, str],
+) -> None:
+    """Write what the probe and the neighbours say of each test image."""
+    test = features.parts["test"]
+    columns = {
+        "key": [f"{digest:016x}" for digest in test.digests.tolist()],
+        "label": test.labels,
+        "prediction": outcomes.predicted(scores, test.labels),
+        "neighbours": outcomes.predicted(knn_scores(features, settings, device), test.labels),
+    }
+    tables.write(columns, tables.OUTCOMES, path, **stamp)
 
 
 def report(
@@ -107,12 +132,27 @@ def cached(features: Features, settings: Probe, *, seed: int, device: torch.devi
     return report(features, settings, outcome, overlapping=overlapping, seed=seed, device=device)
 
 
-def run(settings: Probe, *, features: str | Path, seed: int, output: str | Path, stamp: dict[str, str]) -> None:
+def run(
+    settings: Probe,
+    *,
+    features: str | Path,
+    seed: int,
+    output: str | Path,
+    images: str | Path | None = None,
+    stamp: dict[str, str],
+) -> None:
     """Probe features with the cached protocol and write the result.
+
+    Args:
+        images: where the outcome of each test image goes, if anywhere.
 
     Raises:
         GenviewError: the features are missing, or the dataset's parts overlap.
     """
-    device = devices.default()
-    result = cached(store.load(features), settings, seed=seed, device=device)
+    device, encoded = devices.default(), store.load(features)
+    overlapping = check_overlap(encoded, settings.allowed_overlap)
+    outcome = linear.fit(encoded, settings, seed=seed, device=device)
+    result = report(encoded, settings, outcome, overlapping=overlapping, seed=seed, device=device)
+    if images:
+        write_outcomes(encoded, outcome.scores, settings, images, device, stamp)
     atomic.write_json(output, {**result, "provenance": stamp})

@@ -176,6 +176,7 @@ def run(
     model: str | Path,
     features: str | Path,
     output: str | Path,
+    images: str | Path | None = None,
     stamp: dict[str, str],
 ) -> None:
     """Probe a run with the published protocol and write the result.
@@ -192,4 +193,6 @@ def run(
     outcome = fit(request.load(), plain, encoder, settings, reading, seed=request.seed)
     result = probe.report(plain, settings, outcome, overlapping=overlapping, seed=request.seed, device=device)
     result |= {"epochs": settings.epochs, "batch_size": settings.batch_size}
+    if images:
+        probe.write_outcomes(plain, outcome.scores, settings, images, device, stamp)
     atomic.write_json(output, {**result, "provenance": stamp})

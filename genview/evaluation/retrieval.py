@@ -3,16 +3,19 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from clip_benchmark.datasets.builder import image_captions_collate_fn
 from clip_benchmark.metrics import zeroshot_retrieval
 from torch.utils.data import Dataset as Items
 
-from genview import atomic
+from genview import atomic, tables
 from genview import device as devices
 from genview.errors import GenviewError
-from genview.evaluation import accuracy, frozen
+from genview.evaluation import accuracy, frozen, outcomes
 from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part
 
@@ -47,6 +50,34 @@ def captioned_part(part: Part, name: str) -> Part:
     return part.take(rows)
 
 
+class _Heard:
+    """A model whose embeddings are kept: clip_benchmark gives shares, and no query's rank."""
+
+    def __init__(self, model: torch.nn.Module):
+        self.model, self.images, self.texts = model, [], []
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        self.images.append(self.model.encode_image(images))
+        return self.images[-1]
+
+    def encode_text(self, texts: torch.Tensor) -> torch.Tensor:
+        self.texts.append(self.model.encode_text(texts))
+        return self.texts[-1]
+
+
+def _ranks(part: Part, heard: _Heard) -> dict[str, Sequence[Any]]:
+    """The columns of the table of ranks: a row for each image, then one for each caption."""
+    images, texts = (F.normalize(torch.cat(kept).float(), dim=-1).cpu().numpy() for kept in (heard.images, heard.texts))
+    image_of = np.repeat(np.arange(len(part)), [len(part.captions[index]) for index in range(len(part))])
+    of_texts, of_images = outcomes.ranks(images, texts, image_of)
+    names = [part.name_of(index) for index in range(len(part))]
+    return {
+        "key": [*names, *(names[image] for image in image_of)],
+        "query": ["image"] * len(names) + ["text"] * len(of_texts),
+        "rank": [*of_images.tolist(), *of_texts.tolist()],
+    }
+
+
 def run(
     request: Request,
     *,
@@ -55,9 +86,19 @@ def run(
     batch_size: int,
     workers: int,
     output: str | Path,
+    images: str | Path | None = None,
     stamp: dict[str, str],
 ) -> None:
     """Retrieve images by caption and captions by image on the test part, and write the result.
+
+    Args:
+        request: the dataset.
+        model: of a run, or the settings of an encoder (`frozen.load`).
+        recall_at: ranks.
+        batch_size: images at once; workers: loader processes.
+        output: the result.
+        images: where the rank of the right answer to each query goes, if anywhere.
+        stamp: of the stage.
 
     Raises:
         GenviewError: the dataset or model is missing, has no text, or is smaller than a rank that is asked for.
@@ -74,8 +115,9 @@ def run(
     loader = torch.utils.data.DataLoader(
         items, batch_size=batch_size, num_workers=workers, collate_fn=image_captions_collate_fn
     )
+    heard = _Heard(encoder.model)
     metrics = zeroshot_retrieval.evaluate(
-        encoder.model, loader, encoder.tokenizer, encoder.device.type, amp=False, recall_k_list=list(recall_at)
+        heard, loader, encoder.tokenizer, encoder.device.type, amp=False, recall_k_list=list(recall_at)
     )
     rows = []
     for what, queries in counts.items():
@@ -92,4 +134,6 @@ def run(
         "model_digest": encoder.digest,
         "provenance": stamp,
     }
+    if images:
+        tables.write(_ranks(part, heard), tables.RANKS, images, **stamp)
     atomic.write_json(output, result)

@@ -7,9 +7,9 @@ import torch
 from clip_benchmark.metrics import zeroshot_classification
 from torch.utils.data import Dataset as Items
 
-from genview import atomic
+from genview import atomic, tables
 from genview import device as devices
-from genview.evaluation import accuracy, frozen, prompts
+from genview.evaluation import accuracy, frozen, outcomes, prompts
 from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part
 
@@ -36,9 +36,18 @@ def run(
     batch_size: int,
     workers: int,
     output: str | Path,
+    images: str | Path | None = None,
     stamp: dict[str, str],
 ) -> None:
     """Classify the test part of a dataset by the names of its classes and write the result.
+
+    Args:
+        request: the dataset.
+        model: of a run, or the settings of an encoder (`frozen.load`).
+        batch_size: images at once; workers: loader processes.
+        output: the result.
+        images: where the outcome of each test image goes, if anywhere.
+        stamp: of the stage.
 
     Raises:
         GenviewError: the dataset or model is missing, or the model has no text tower.
@@ -53,7 +62,8 @@ def run(
         encoder.model, encoder.tokenizer, classes, templates, device, amp=False
     )
     logits, target = zeroshot_classification.run_classification(encoder.model, classifier, loader, device, amp=False)
-    rows = accuracy.results(logits.numpy(), target.numpy().astype(np.int64), bootstraps=BOOTSTRAPS, seed=request.seed)
+    scores, labels = logits.numpy(), target.numpy().astype(np.int64)
+    rows = accuracy.results(scores, labels, bootstraps=BOOTSTRAPS, seed=request.seed)
     result = {
         "dataset": request.name,
         "metric": dataset.metric,
@@ -66,4 +76,12 @@ def run(
         "model_digest": encoder.digest,
         "provenance": stamp,
     }
+    if images:
+        columns = {
+            "key": [dataset.test.name_of(index) for index in range(len(labels))],
+            "label": labels,
+            "prediction": outcomes.predicted(scores, labels),
+            "neighbours": [None] * len(labels),
+        }
+        tables.write(columns, tables.OUTCOMES, images, **stamp)
     atomic.write_json(output, result)

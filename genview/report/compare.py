@@ -11,6 +11,8 @@ from rich.table import Table
 
 from genview import words
 from genview.errors import GenviewError
+from genview.evaluation.outcomes import Difference
+from genview.report import differences as differences_of_images
 from genview.report import summary, wording
 from genview.report.summary import Measurement
 
@@ -39,8 +41,12 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tup
     return words.differences(*sides)
 
 
-def verdict(first: Measurement, second: Measurement) -> str:
-    """``higher`` or ``lower`` (the second) where the 95 % intervals do not meet, otherwise what cannot be said."""
+def verdict(first: Measurement, second: Measurement, paired: Difference | None = None) -> str:
+    """``higher`` or ``lower`` (the second) where the interval of the paired difference leaves out 0, or, without one,
+    where the 95 % intervals do not meet; otherwise what cannot be said.
+    """
+    if paired:
+        return ("higher" if paired.value > 0 else "lower") if paired.clear else "within interval"
     if None in (first.low, first.high, second.low, second.high):
         return "no intervals"
     if second.low > first.high:
@@ -107,11 +113,13 @@ def show(first: str | Path, second: str | Path, console: Console | None = None) 
     if not shared:
         console.print("No run, dataset and metric is measured in both.")
         return
-    clear, hidden, others = 0, 0, 0
+    clear, hidden, others, together = 0, 0, 0, 0
+    find = differences_of_images.between(Path(first), Path(second))
     for task, title in TASKS.items():
         table, main = _table(f"{title}, per cent", *names, "difference", "", fold=False), set()
         for one, other in (pair for pair in shared if pair[0].task == task):
-            word = verdict(one, other)
+            paired = find(one, other)
+            word = verdict(one, other, paired)
             clear += word in CLEAR
             first_metric = (one.run, one.dataset) not in main
             main.add((one.run, one.dataset))
@@ -123,7 +131,9 @@ def show(first: str | Path, second: str | Path, console: Console | None = None) 
                 word += f", {one.count} and {other.count} test items"
             name = f"{one.run}, {one.dataset}, {wording.title(one.metric)}"
             difference = f"{100 * (other.value - one.value):+.1f}"
-            style = {"higher": "green", "lower": "red"}.get(verdict(one, other), "")
+            if paired:
+                difference, together = escape(" ".join(differences_of_images.shown(paired))), together + 1
+            style = {"higher": "green", "lower": "red"}.get(verdict(one, other, paired), "")
             table.add_row(name, _number(one), _number(other), difference, word, style=style)
         if table.row_count:
             console.print()
@@ -132,6 +142,8 @@ def show(first: str | Path, second: str | Path, console: Console | None = None) 
         f"\n{clear} of {wording.plural(len(shared), 'measurement')} differ by more than their intervals "
         "(95 %, in brackets) allow."
     )
+    if together:
+        console.print(f"Intervals of differences: {differences_of_images.HOW}.")
     if hidden:
         console.print(f"{hidden} more lie within their intervals and are in the summary.csv of the studies.")
     if others:

@@ -8,8 +8,9 @@ from typing import Any
 from PIL import Image
 
 from genview import provenance
-from genview.report import drawing, pictures, wording
+from genview.report import differences, drawing, pictures, wording
 from genview.report.blocks import Block, Card, Cell, Figure, Gallery, Note, Section, Table
+from genview.report.differences import Finder
 from genview.report.results import Results
 from genview.report.summary import Measurement, measurements
 
@@ -32,27 +33,30 @@ def section(results: Results) -> Section | None:
         return None
     records = results.evaluations()
     rows = [row for row in measured if _shown(row, records)]
+    find = differences.between(results.folder, results.folder)
     blocks: list[Block] = []
     for task, (title, _) in TASKS.items():
         chosen = [row for row in rows if row.task == task]
         if chosen:
-            blocks.append(_table(title, chosen, records))
+            blocks.append(_table(title, chosen, records, find))
             blocks.append(_figure(title, task, [row for row in chosen if row.metric != "top5"]))
+    blocks += differences.table(results, _lines([row for row in rows if row.metric != "top5"]), TASKS)
     blocks += _over_seeds(results, rows)
     blocks += _protocol(records)
     lead = (
-        "Each number stands over its 95 % interval. The best run of a row is marked only where its interval lies "
-        "above the intervals of all others; where none is marked, the study cannot tell them apart. Chance is what "
+        "Each number stands over its 95 % interval. The best run of a row is marked only where its differences to all "
+        f"others lie above 0 ({differences.HOW}; where those are not kept, where its interval lies above all others'); "
+        "where none is marked, the study cannot tell them apart. Chance is what "
         "guessing would reach. All other metrics are in summary.csv."
     )
     own = [row for row in rows if row.metric == records[row.task, row.run, row.dataset].get("metric", row.metric)]
-    return Section("evaluation", "Evaluation", lead, blocks, headline(own))
+    return Section("evaluation", "Evaluation", lead, blocks, headline(own, find))
 
 
-def headline(rows: list[Measurement]) -> str:
+def headline(rows: list[Measurement], find: Finder | None = None) -> str:
     """How often one run is clearly the best, over all tests that more than one run took, and where by most."""
     contests = [list(by_run.values()) for by_run in _lines(rows).values() if len(by_run) > 1]
-    winners = [(winner, contest) for contest in contests if (winner := best(contest))]
+    winners = [(winner, contest) for contest in contests if (winner := best(contest, find))]
     if not contests:
         return f"{wording.plural(len(rows), 'measurement')}."
     total = wording.plural(len(contests), "comparison")
@@ -62,9 +66,11 @@ def headline(rows: list[Measurement]) -> str:
     leads = wording.listing(f"{run} is clearly the best in {number}" for run, number in counts.items())
     winner, contest = max(winners, key=lambda pair: pair[0].value - _second(*pair).value)
     second = _second(winner, contest)
+    paired = find(second, winner) if find else None
+    by = f", a difference of {' '.join(differences.shown(paired))} points" if paired else ""
     return (
         f"Of {total} between runs, {leads}; by most in {TASKS[winner.task][1]} on {winner.dataset} "
-        f"({wording.title(winner.metric)} {wording.percent(winner.value)} against {wording.percent(second.value)})."
+        f"({wording.title(winner.metric)} {wording.percent(winner.value)} against {wording.percent(second.value)}{by})."
     )
 
 
@@ -72,12 +78,23 @@ def _second(winner: Measurement, contest: list[Measurement]) -> Measurement:
     return max((row for row in contest if row is not winner), key=lambda row: row.value)
 
 
-def best(rows: list[Measurement]) -> Measurement | None:
-    """The one measurement whose interval lies above all others', if there is one."""
-    if len(rows) < 2 or any(row.low is None or row.high is None for row in rows):
+def best(rows: list[Measurement], find: Finder | None = None) -> Measurement | None:
+    """The one measurement that is clearly above all others, if there is one.
+
+    Args:
+        rows: of different runs, of one metric on one dataset.
+        find: gives differences over the same test images; where it does not, the intervals must lie apart.
+    """
+    if len(rows) < 2:
         return None
     top = max(rows, key=lambda row: row.value)
-    return top if all(top.low > row.high for row in rows if row is not top) else None
+    return top if all(_above(top, row, find) for row in rows if row is not top) else None
+
+
+def _above(top: Measurement, row: Measurement, find: Finder | None) -> bool:
+    if find and (difference := find(row, top)):
+        return difference.low > 0
+    return None not in (top.low, row.high) and top.low > row.high
 
 
 def _lines(rows: list[Measurement]) -> dict[tuple[str, str, str], dict[str, Measurement]]:
@@ -99,11 +116,13 @@ def chance(record: Mapping[str, Any], metric: str) -> float | None:
     return min(1.0, (5 if metric.endswith("top5") else 1) / number)
 
 
-def _table(title: str, rows: list[Measurement], records: Mapping[tuple[str, str, str], dict[str, Any]]) -> Table:
+def _table(
+    title: str, rows: list[Measurement], records: Mapping[tuple[str, str, str], dict[str, Any]], find: Finder
+) -> Table:
     runs = list(dict.fromkeys(row.run for row in rows))
     body = []
     for (task, dataset, metric), by_run in _lines(rows).items():
-        marked = best(list(by_run.values()))
+        marked = best(list(by_run.values()), find)
         cells = [
             Cell(
                 wording.percent(by_run[run].value),

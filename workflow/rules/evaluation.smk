@@ -35,6 +35,7 @@ if EVALUATION.probe.protocol == "cached":
             features=rules.probe_features.output.features,
         output:
             result=f"{RESULTS}/probes/{{model}}/{{dataset}}.json",
+            images=f"{RESULTS}/probes/{{model}}/{{dataset}}.parquet",
         log:
             f"{LOGS}/probes/{{model}}/{{dataset}}.log",
         benchmark:
@@ -61,6 +62,7 @@ else:
             features=rules.probe_features.output.features,
         output:
             result=f"{RESULTS}/probes/{{model}}/{{dataset}}.json",
+            images=f"{RESULTS}/probes/{{model}}/{{dataset}}.parquet",
         log:
             f"{LOGS}/probes/{{model}}/{{dataset}}.log",
         benchmark:
@@ -85,6 +87,7 @@ rule score_zeroshot:
         model=evaluated_model,
     output:
         result=f"{RESULTS}/zeroshot/{{model}}/{{dataset}}.json",
+        images=f"{RESULTS}/zeroshot/{{model}}/{{dataset}}.parquet",
     log:
         f"{LOGS}/zeroshot/{{model}}/{{dataset}}.log",
     benchmark:
@@ -109,6 +112,7 @@ rule score_retrieval:
         model=evaluated_model,
     output:
         result=f"{RESULTS}/retrieval/{{model}}/{{dataset}}.json",
+        images=f"{RESULTS}/retrieval/{{model}}/{{dataset}}.parquet",
     log:
         f"{LOGS}/retrieval/{{model}}/{{dataset}}.log",
     benchmark:

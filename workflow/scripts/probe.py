@@ -11,5 +11,6 @@ with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
         features=snakemake.input.features,
         seed=settings["seed"],
         output=snakemake.output.result,
+        images=snakemake.output.images,
         stamp=stage.stamp("probe", settings["study"], settings, "genview.evaluation.probe"),
     )

@@ -14,5 +14,6 @@ with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
         model=snakemake.input.model,
         features=snakemake.input.features,
         output=snakemake.output.result,
+        images=snakemake.output.images,
         stamp=stage.stamp("probe", settings["study"], settings, "genview.evaluation.published"),
     )

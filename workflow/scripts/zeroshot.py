@@ -12,5 +12,6 @@ with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
         batch_size=settings["batch_size"],
         workers=settings["workers"],
         output=snakemake.output.result,
+        images=snakemake.output.images,
         stamp=stage.stamp("zeroshot", settings["study"], settings, "genview.evaluation.zeroshot"),
     )

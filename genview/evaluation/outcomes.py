@@ -1,0 +1,129 @@
+"""What a model said of each test image, and differences between two models that saw the same ones.
+
+Two models are right and wrong mostly on the same images, so that intervals of two accuracies may overlap although one
+model is better on almost every resample of the images: the difference has an interval of its own, from resamples of
+the test images in which both models are looked at together (paired bootstrap, Efron 1979).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from genview import tables
+from genview.errors import GenviewError
+from genview.evaluation import accuracy
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Second minus first, over the same test images, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+    """Test images (retrieval: images, whose captions are drawn together)."""
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+
+def predicted(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Class of the largest score [n]; one that shares it with the true class counts, as in the accuracy."""
+    others = np.array(scores, dtype=np.float64)
+    others[np.arange(len(labels)), labels] = -np.inf
+    return np.where(accuracy.hits(scores, labels, 1), labels, others.argmax(1))
+
+
+def read(path: str | Path) -> pa.Table | None:
+    """Outcomes of a result; None where there are none, as in studies of earlier versions."""
+    if not Path(path).is_file():
+        return None
+    for schema in (tables.OUTCOMES, tables.RANKS):
+        try:
+            return tables.read(path, schema)
+        except GenviewError:
+            continue
+    return None
+
+
+def correct(outcomes: pa.Table, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Whether each row counts as right [n], its class [n], and its image [n]; None: the metric needs more than that.
+
+    Args:
+        outcomes: of ``read``.
+        metric: ``top1``, ``mean_per_class``, the same after ``knn_``, ``image_recall_at_K``, ``text_recall_at_K``.
+    """
+    keys = np.asarray(outcomes["key"].to_pylist(), dtype=object)
+    if "_recall_at_" in metric:
+        if "rank" not in outcomes.column_names:
+            return None
+        what, _, k = metric.partition("_recall_at_")
+        # Images are found by captions, and the other way round.
+        rows = np.asarray(outcomes["query"].to_pylist()) == ("text" if what == "image" else "image")
+        ranks = outcomes["rank"].to_numpy()[rows]
+        images = np.unique(keys[rows].astype(str), return_inverse=True)[1]
+        return ranks < int(k), np.zeros(len(ranks), np.int64), images
+    column = "neighbours" if metric.startswith("knn_") else "prediction"
+    if column not in outcomes.column_names or metric.endswith("top5") or outcomes[column].null_count:
+        return None
+    labels = outcomes["label"].to_numpy().astype(np.int64)
+    return outcomes[column].to_numpy() == labels, labels, np.arange(len(labels))
+
+
+def difference(
+    first: pa.Table, second: pa.Table, metric: str, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Difference | None:
+    """Second minus first in a metric; None where they are not about the same test images in the same order."""
+    names = [name for name in ("key", "label", "query") if name in first.column_names]
+    if first.column_names != second.column_names or not first.select(names).equals(second.select(names)):
+        return None
+    one, other = correct(first, metric), correct(second, metric)
+    if one is None or other is None or not len(one[0]):
+        return None
+    (before, labels, images), after = one, other[0]
+    kind = "mean_per_class" if metric.endswith("mean_per_class") else "top1"
+    value = accuracy.value(kind, after, labels) - accuracy.value(kind, before, labels)
+    changes = after.astype(np.float64) - before.astype(np.float64)
+    count, random = int(images.max()) + 1, np.random.default_rng(seed)
+    sums, sizes = np.bincount(images, changes, count), np.bincount(images, minlength=count)
+    values = np.empty(resamples)
+    for index in range(resamples):
+        rows = random.integers(count, size=count)
+        if kind == "mean_per_class":
+            values[index] = _per_class(changes[rows], labels[rows])
+        else:
+            values[index] = sums[rows].sum() / sizes[rows].sum()
+    low, high = np.quantile(values, [(1 - accuracy.LEVEL) / 2, (1 + accuracy.LEVEL) / 2])
+    return Difference(float(value), float(low), float(high), count)
+
+
+def _per_class(changes: np.ndarray, labels: np.ndarray) -> float:
+    total = np.bincount(labels)
+    return float((np.bincount(labels, changes)[total > 0] / total[total > 0]).mean())
+
+
+def ranks(images: np.ndarray, texts: np.ndarray, image_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the right answers, 0 the first: of its image for each text [m], of its best text for each image [n].
+
+    Args:
+        images: embeddings [n, E], L2-normalised; texts: [m, E] likewise.
+        image_of: the image of each text, int64 [m].
+    """
+    of_texts = np.empty(len(texts), np.int64)
+    best, of_images = np.full(len(images), -np.inf), np.zeros(len(images), np.int64)
+    own = np.einsum("me,me->m", texts, images[image_of])
+    np.maximum.at(best, image_of, own)
+    for start in range(0, len(texts), 1024):
+        rows = slice(start, start + 1024)
+        scores = texts[rows] @ images.T
+        scores[np.arange(len(scores)), image_of[rows]] = own[rows]
+        of_texts[rows] = (scores > own[rows, None]).sum(1)
+        of_images += (scores > best[None]).sum(0)
+    return of_texts, of_images
