@@ -255,12 +255,13 @@ def run_of(bench, study, batch: int, epochs: int, workers: int) -> Run:
     """The paper's run for so many epochs, all terms from the first, on this machine."""
     run = study.runs["genviewpp"].model_dump()
     run.update(epochs=epochs, batch_size=batch, gpus_per_node=1, nodes=1, log_every_steps=5)
-    run["loss"]["switch_epoch"] = 0
+    run["method"]["switch_epoch"] = 0
     run["optimizer"]["warmup_epochs"] = 0
     run["data"].update(workers=workers, missing="original", views={}, minimum_views=4)
     run["checkpoints"].update(keep=1)
     if not bench.on_gpu:
-        run["model"].update(architecture="tiny", projector=[32, 16])
+        run["model"].update(architecture="tiny")
+        run["method"]["projector"] = [32, 16]
         run.update(precision="fp32", compile=False)
     return Run.model_validate(run)
 

@@ -387,3 +387,15 @@ def test_two_processes_equal_one_with_the_whole_batch(tmp_path):
     expected = nn.BatchNorm1d(3, affine=False).double()(rows.flatten(0, 1)).view_as(rows)
     for rank in range(2):
         np.testing.assert_allclose(each[rank][1], expected[rank].numpy(), rtol=1e-9)
+
+
+def test_models_of_kept_epochs_are_exported_beside_the_finished_one(tmp_path):
+    job = a_job(tmp_path, "dino", epochs=3, checkpoints={"keep_epochs": [1, 2], "every_steps": 100, "keep": 1})
+    one = trainer.Trainer(job)
+    one.train()
+    folder = Path(job.model).parent / "epochs"
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
+    states = [weights(folder / epoch / "model") for epoch in ("1", "2")] + [weights(job.model)]
+    name = next(name for name in states[0] if name.endswith("conv1.0.weight"))
+    assert not torch.equal(states[0][name], states[1][name]) and not torch.equal(states[1][name], states[2][name])
+    assert json.loads((folder / "1" / "model" / "run.json").read_text())["steps"] == 2

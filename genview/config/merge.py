@@ -12,10 +12,10 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
         inherited = result.get(key)
-        if key == "method":
+        if key == "method" and value is not None:
             result[key] = _method(inherited, value)
-        elif isinstance(inherited, dict) and value is None:
-            del result[key]
+        elif (isinstance(inherited, dict) or key == "method") and value is None:
+            result.pop(key, None)
         elif isinstance(inherited, dict) and isinstance(value, dict) and not _choice_of_views(key, inherited):
             result[key] = merged(inherited, value)
         else:

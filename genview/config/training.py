@@ -69,6 +69,9 @@ class Optimizer(Block):
     dimension (position embeddings decay). ``all``: everything."""
     adapt_all: bool = False
     """LARS: the rate of what does not decay is adapted too (SwAV)."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The rate of a layer is this factor smaller than that of the layer after it (BEiT: .65 to .75, for weights that
+    were trained before); null: all layers learn alike."""
     warmup_epochs: NonNegative = 2.0
     minimum_learning_rate: NonNegative = 0.0
     gradient_clip: NonNegative | None = None

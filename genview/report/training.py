@@ -7,12 +7,13 @@ import numpy as np
 from genview.report import drawing, wording
 from genview.report.blocks import Block, Figure, Note, Section, Table
 from genview.report.results import Results
+from genview.training.collapse import collapsed
 
 POINTS = 240
 """Points of a curve; longer ones are averaged in equal pieces."""
 THROUGHPUT = ("samples_per_second", "images_per_second", "data_wait_share")
 MEANINGS = {
-    "loss": "Sum of the terms below with their weights; it jumps where the weights change.",
+    "loss": "What is minimised: the sum of the terms with their weights; it jumps where the weights change.",
     "learning_rate": "Learning rate of the optimiser after warm-up and cosine decay.",
     "image_image_loss": "Contrast of each view with the other views of its image, among all views of the batch.",
     "image_image_quality_loss": "The contrast among views with each pair weighted by its quality.",
@@ -20,6 +21,17 @@ MEANINGS = {
     "image_text_quality_loss": "The contrast with captions with each pair weighted by its quality.",
     "logit_scale": "Learned factor on the cosines of image and caption.",
     "fallbacks": "Views of a batch that were missing and replaced by their originals.",
+    "distillation_loss": "Cross-entropy of the student's crops with the teacher's other large crop.",
+    "orthogonality_loss": "Cosine between the equivariant parts' outputs for different views of an image.",
+    "balance_loss": "Difference of the two heads' sums of squared parameters.",
+    "feature_spread": "Spread of the encoder's features over samples: 1 = even on the sphere, 0 = all alike.",
+    "projection_spread": "Spread of what the loss compares: 1 = even on the sphere, 0 = the run has collapsed.",
+    "effective_rank": "Directions that the encoder's features of a step use (RankMe); no more than its samples.",
+    "alignment": "Mean squared distance of two views' projections: 0 = equal.",
+    "uniformity": "Evenness of the projections on the sphere: lower is more even, 0 = all alike.",
+    "gradient_norm": "Length of all gradients together before clipping.",
+    "quality_mean": "Mean of the quality weights.",
+    "quality_spread": "Standard deviation of the quality weights: 0 = all pairs count alike.",
     "samples_per_second": "Originals that were trained on, per second.",
     "images_per_second": "Views that were trained on, per second: all views of each original.",
     "data_wait_share": "Share of the time of a step in which the model waits for its data.",
@@ -44,6 +56,13 @@ def section(results: Results) -> Section | None:
     if max(len(rows) for rows in speed.values()) > 1:
         logged = {name for rows in speed.values() for row in rows for name in row}
         blocks += [_curve(name, speed, {}) for name in THROUGHPUT if name in logged]
+    for run, rows in metrics.items():
+        if collapsed(rows[-1]):
+            text = (
+                f"Run {run} has collapsed: its last logged step gives all samples nearly the same projection (spread "
+                f"{rows[-1]['projection_spread']:.2g}). What is measured of its encoder says nothing about its method."
+            )
+            blocks.append(Note(text, warning=True))
     waiting = {run: _mean(rows, "data_wait_share") for run, rows in speed.items()}
     for run, share in waiting.items():
         if share is not None and share > 0.2:
@@ -106,9 +125,9 @@ def _pieces(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _switches(results: Results) -> dict[str, int]:
     """The epoch in which a run's weights of the terms change, where they do."""
     return {
-        run: block["loss"]["switch_epoch"]
+        run: block["method"]["switch_epoch"]
         for run, block in results.configuration["runs"].items()
-        if 0 < (block["loss"]["switch_epoch"] or 0) < block["epochs"]
+        if 0 < (block["method"].get("switch_epoch") or 0) < block["epochs"]
     }
 
 

@@ -13,9 +13,6 @@ from torch import Tensor
 from genview.training.loop.distributed import gather_detached, mean_over_processes, world_size
 from genview.training.methods.method import Residue
 
-COLLAPSED = 0.01
-"""Spread of the projections below which a run is said to have collapsed: cosines between samples above .9999."""
-
 ROWS = 512
 """Samples that are looked at, at most."""
 
@@ -76,8 +73,3 @@ def _of_all(residues: Sequence[Residue], name: str) -> Tensor:
     """[V, B, D] of all processes' samples, so many of each."""
     rows = torch.cat([residue[name] for residue in residues], dim=1)[:, : max(ROWS // world_size(), 1)].float()
     return torch.stack([gather_detached(view.contiguous()) for view in rows])
-
-
-def collapsed(values: dict[str, float]) -> bool:
-    """Whether a line of metrics is that of a run that has collapsed."""
-    return values.get("projection_spread", 1.0) < COLLAPSED

@@ -1,6 +1,6 @@
 """Optimisers over a method's groups of parameters, their rates and weight decays, and clipping."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from timm.optim import Lars
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from genview.config.training import Optimizer
+from genview.encoders import layers
 from genview.training import schedule
 from genview.training.methods.method import Method, ParameterGroup, trained
 
@@ -23,19 +24,19 @@ def parameters_without_decay(module: nn.Module) -> set[str]:
 
 
 def _split(
-    group: ParameterGroup, settings: Optimizer, embeddings: set[str]
-) -> Iterable[tuple[str, list[Parameter], bool]]:
-    """A group's parameters that do not decay, and those that do, where there are any."""
+    group: ParameterGroup, settings: Optimizer, embeddings: set[str], scales: Mapping[str, float]
+) -> list[tuple[list[Parameter], bool, float]]:
+    """A group's parameters that are treated alike, whether they decay, and the factor of their layer."""
 
     def decays(name: str, parameter: Parameter) -> bool:
         if settings.decay == "all":
             return True
         return parameter.ndim > 1 and (settings.decay == "matrices" or name not in embeddings)
 
-    for decayed in (False, True):
-        found = [parameter for name, parameter in group.parameters.items() if decays(name, parameter) == decayed]
-        if found:
-            yield group.name, found, decayed
+    found: dict[tuple[bool, float], list[Parameter]] = {}
+    for name, parameter in group.parameters.items():
+        found.setdefault((decays(name, parameter), scales.get(name, 1.0)), []).append(parameter)
+    return [(found[key], *key) for key in sorted(found)]
 
 
 def build(settings: Optimizer, module: nn.Module) -> torch.optim.Optimizer:
@@ -45,17 +46,21 @@ def build(settings: Optimizer, module: nn.Module) -> torch.optim.Optimizer:
     """
     embeddings = parameters_without_decay(module)
     parts = module.parameter_groups() if isinstance(module, Method) else [ParameterGroup("all", trained(module))]
+    scales = {}
+    if settings.layer_decay is not None:
+        of_model = layers.rate_scales(module.model, settings.layer_decay)
+        scales = {f"model.{name}": scale for name, scale in of_model.items()}
     groups = [
         {
             "params": parameters,
             "weight_decay": settings.weight_decay * group.wd_scale if decayed else 0.0,
-            "name": name,
-            "lr_scale": group.lr_scale,
+            "name": group.name,
+            "lr_scale": group.lr_scale * scale,
             "lr_fixed": group.lr_fixed,
             "wd_scale": group.wd_scale if decayed else 0.0,
         }
         for group in parts
-        for name, parameters, decayed in _split(group, settings, embeddings)
+        for parameters, decayed, scale in _split(group, settings, embeddings, scales)
     ]
     if settings.name == "adamw":
         return torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, fused=True)

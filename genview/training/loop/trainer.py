@@ -10,6 +10,7 @@ import logging
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -20,7 +21,7 @@ from genview import atomic, progress, provenance
 from genview import device as devices
 from genview.encoders import save
 from genview.errors import GenviewError
-from genview.training import assembly, card, job, schedule
+from genview.training import assembly, card, collapse, job, schedule
 from genview.training.data import chance, composition
 from genview.training.data.batch import Batch
 from genview.training.data.samples import Order, loader
@@ -183,7 +184,7 @@ class Trainer:
         self.throughput.write(step, **memory)
 
     def _watch_for_collapse(self, step: int, values: dict[str, float]) -> None:
-        if monitors.collapsed(values) and not self.collapsed:
+        if collapse.collapsed(values) and not self.collapsed:
             logger.warning(
                 "run %s has collapsed at step %d: all samples have nearly the same projection (spread %.2g, a run that "
                 "learns has about 1); try a smaller learning rate or the method's published settings",
@@ -191,7 +192,7 @@ class Trainer:
                 step,
                 values["projection_spread"],
             )
-        self.collapsed = monitors.collapsed(values)
+        self.collapsed = collapse.collapsed(values)
 
     # Checkpoints
 
@@ -269,14 +270,32 @@ class Trainer:
                 "collapsed": self.collapsed,
                 **self.method.record(),
             }
-            trained = self.method.exported() if self.average is None else self.average.module
-            architecture = self.parts.architecture
-            readme = card.text(self.job, architecture, record)
-            save.write(self.job.model, trained, architecture, record=record, card=readme)
+            self._export(Path(self.job.model), record)
+            for epoch in self.run.checkpoints.keep_epochs:
+                self._export_kept(epoch, record)
             with atomic.writing(self.job.metrics) as partial:
                 shutil.copyfile(Path(self.job.checkpoints) / "metrics.jsonl", partial)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
+
+    def _export(self, target: Path, record: dict[str, Any]) -> None:
+        trained = self.method.exported() if self.average is None else self.average.module
+        architecture = self.parts.architecture
+        readme = card.text(self.job, architecture, record)
+        save.write(target, trained, architecture, record=record, card=readme)
+
+    def _export_kept(self, epoch: int, record: dict[str, Any]) -> None:
+        """The model as it was after an epoch, from its checkpoint; the finished one is exported already."""
+        step = epoch * self.order.steps_per_epoch
+        folder = Path(self.job.checkpoints) / f"step-{step:08d}"
+        if not folder.is_dir():
+            logger.warning("no checkpoint of epoch %d (checkpoints.keep_epochs): its model is not exported", epoch)
+            return
+        found = checkpoint.load(folder)
+        self.method.load_state_dict(found.tensors["method"])
+        if self.average is not None:
+            self.average.load_state_dict(found.tensors["average"])
+        self._export(Path(self.job.model).parent / "epochs" / str(epoch) / "model", {**record, "steps": step})
 
 
 class _Silent:
