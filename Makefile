@@ -24,6 +24,9 @@ lint: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/mypy
+	cd tests && ../$(BIN)/mypy --config-file mypy.ini *.py
+	cd benchmarks && ../$(BIN)/mypy --config-file ../tests/mypy.ini *.py
 	$(BIN)/snakemake --lint
 
 test: lint

@@ -58,7 +58,7 @@ def listed(rows: int) -> pa.Table:
                 f"{shard:05d}.tar: {key}.jpg",
                 offset=number * 40_000,
                 length=39_000,
-                caption=" ".join(words),
+                captions=[" ".join(words)],
                 label=words[0],
             )
     return listing.table()

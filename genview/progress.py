@@ -6,7 +6,7 @@ The last line of a running job's log is shown by the workflow's terminal display
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -17,11 +17,11 @@ SECONDS = 10.0
 LINE = "{desc}: {n_fmt} of {total_fmt}, {rate_fmt}, {elapsed} spent, {remaining} left"
 
 
-class _Lines(tqdm):
+class _Lines(tqdm):  # type: ignore[type-arg]  # the stubs alone know tqdm[...]
     """Whole lines, for files: a log that is read while it grows."""
 
     @staticmethod
-    def status_printer(file: TextIO) -> Callable[[str], None]:
+    def status_printer(file: Any) -> Callable[[str], None]:
         last = [""]
 
         def write(text: str) -> None:
@@ -40,7 +40,7 @@ def configure_logging(level: int = logging.INFO) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _bar(items: Iterable[Item] | None, description: str, unit: str, **values: Any) -> tqdm:
+def _bar(items: Iterable[Item] | None, description: str, unit: str, **values: Any) -> "tqdm[Any]":
     if sys.stderr.isatty():
         return tqdm(items, desc=description, unit=f" {unit}", mininterval=0.5, dynamic_ncols=True, **values)
     return _Lines(
@@ -53,6 +53,6 @@ def track(items: Iterable[Item], description: str, *, total: int | None = None, 
     yield from _bar(items, description, unit, total=total)
 
 
-def bar(description: str, *, total: int, initial: int = 0, unit: str = "image") -> tqdm:
+def bar(description: str, *, total: int, initial: int = 0, unit: str = "image") -> "tqdm[Any]":
     """A progress line that the caller advances with ``update(n)``; a context manager."""
     return _bar(None, description, unit, total=total, initial=initial)

@@ -84,7 +84,7 @@ def test_a_study_s_conditions_are_exported(tmp_path):
     tables.write({"key": reverse, "noise_level": [4, 3, 2, 1, 0]}, tables.NOISE_LEVEL, tmp_path / "n.parquet")
     scales = {"key": keys, "guidance_scale": [2.0] * 5, "score": [None] * 5, "is_default": [False] * 5}
     tables.write(scales, tables.GUIDANCE_SCALE, tmp_path / "g.parquet")
-    published.export(*(tmp_path / f"{name}.parquet" for name in ("manifest", "r", "n", "g")), tmp_path / "out")
+    published.export(*(tmp_path / f"{name}.parquet" for name in ("manifest", "r", "n", "g")), folder=tmp_path / "out")
     infos = {row["image"]: row for row in rows_of(tmp_path / "out/infos.csv")}
     assert set(infos) == {"k0.jpg", "k1.JPG", "k2.png", "k3.png", "k4.png"}
     assert infos["k0.jpg"] == {"image": "k0.jpg", "prompt": "a, b", "noise_level": "0", "guidance_scale": "2"}
@@ -92,4 +92,6 @@ def test_a_study_s_conditions_are_exported(tmp_path):
     assert ratios["k4.png"] == "0.5" and ratios["k1.JPG"] == "0.2"
     tables.write({"key": keys[:4], "ratio": [0.5] * 4}, tables.FOREGROUND_RATIO, tmp_path / "r.parquet")
     with pytest.raises(GenviewError, match=r"1 images of the manifest are missing:\n  k4"):
-        published.export(*(tmp_path / f"{name}.parquet" for name in ("manifest", "r", "n", "g")), tmp_path / "out")
+        published.export(
+            *(tmp_path / f"{name}.parquet" for name in ("manifest", "r", "n", "g")), folder=tmp_path / "out"
+        )

@@ -29,12 +29,12 @@ def test_the_prior_is_added_by_position_or_by_its_mean():
     image, local, prior = random.normal(size=(2, 3)), random.normal(size=(2, 4, 3)), random.normal(size=(5, 3))
     tokens = np.concatenate([image[:, None], local], axis=1)
     as_tensors = [torch.from_numpy(value) for value in (image, local, prior)]
-    np.testing.assert_allclose(compose_context(*as_tensors, "position").numpy(), tokens + prior[None], rtol=1e-12)
-    np.testing.assert_allclose(compose_context(*as_tensors, "mean").numpy(), tokens + prior.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(compose_context(*as_tensors, mode="position").numpy(), tokens + prior[None], rtol=1e-12)
+    np.testing.assert_allclose(compose_context(*as_tensors, mode="mean").numpy(), tokens + prior.mean(0), rtol=1e-12)
     with pytest.raises(ValueError, match="5, 4"):
         compose_context(as_tensors[0], as_tensors[1], as_tensors[2][:4], "position")
     with pytest.raises(ValueError, match="neither"):
-        compose_context(*as_tensors, "sum")
+        compose_context(*as_tensors, mode="sum")
 
 
 @pytest.mark.parametrize(

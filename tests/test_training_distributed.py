@@ -45,7 +45,7 @@ def losses(inputs, texts, weights, text_weights, image_labels, text_labels, matr
 
 def _process(rank, labels):
     matrix, scale = model()
-    loss = losses(*(part[rank] for part in batch(labels)), matrix, scale)
+    loss = losses(*(part[rank] for part in batch(labels)), matrix=matrix, scale=scale)
     loss.backward()
     average_gradients([matrix, scale])
     return loss.item(), matrix.grad.numpy(), scale.grad.item()

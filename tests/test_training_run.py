@@ -163,15 +163,15 @@ def test_quality_weights_of_a_run_are_those_of_the_public_function(finished):
     _, trainer = finished
     samples, scorer = trainer.parts.samples, trainer.method.scorer
     batch = samples.collate([samples[(0, row)] for row in range(6)]).developed()
-    scores = scorer(batch.views)
+    tokens, embeddings = scorer(batch.views)
     labels = sample_labels(2, 6, torch.device("cpu"))
     encoder = look.load(trainer.job.quality.encoder)
     real, _ = encoder.encode(torch.stack([encoder.preprocess(samples._original(row)) for row in range(6)]))
     captions = encoder.encode_text([samples.manifest["caption"][row].as_py() for row in range(6)])
     arguments = (scorer.component, labels, labels[:6])
-    at_each_step = quality.image_text_weights(*scores, real, captions, *arguments, gamma=2.0)
+    at_each_step = quality.image_text_weights(tokens, embeddings, real, captions, *arguments, gamma=2.0)
     precomputed = quality.image_text_weights_of_features(
-        *scores, batch.original_background, batch.caption_embedding, *arguments, gamma=2.0
+        tokens, embeddings, batch.original_background, batch.caption_embedding, *arguments, gamma=2.0
     )
     torch.testing.assert_close(precomputed, at_each_step, rtol=2e-3, atol=1e-4)
     assert at_each_step[at_each_step > 0].std() > 1e-3

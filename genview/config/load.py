@@ -38,7 +38,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         if step == "method" and steps:  # pydantic names the method that was chosen
             block = BLOCKS[str(steps.pop(0))]
             continue
-        annotation = block.model_fields[step].annotation
+        annotation = block.model_fields[str(step)].annotation
         if typing.get_origin(annotation) is dict and steps:
             steps.pop(0)
             annotation = typing.get_args(annotation)[1]

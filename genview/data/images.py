@@ -15,7 +15,7 @@ import io
 import struct
 
 import numpy as np
-from PIL import Image, ImageOps, features
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from genview.errors import GenviewError
 
@@ -105,7 +105,7 @@ def _unknown(data: bytes) -> str:
 def _decoded(data: bytes, maximum_pixels: int, maximum_aspect_ratio: float | None) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise GenviewError(_unknown(data)) from error
     except Image.DecompressionBombError as error:
         raise GenviewError(f"decompression bomb: {error}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from genview.config.dataset import Dataset
-from genview.data import source_folder, source_huggingface, source_table, source_webdataset
+from genview.data import names, source_folder, source_huggingface, source_table, source_webdataset
 from genview.data.listing import ADVICE, FAILURES, Listing
 from genview.data.reader import data_root
 from genview.errors import GenviewError
@@ -110,23 +110,23 @@ def _require_files(dataset: Dataset, paths: list[str]) -> None:
 
 
 def _there(root: Path, path: str) -> bool:
-    return (root / path).exists() or source_table.names.found(root, path) is not None
+    return (root / path).exists() or names.found(root, path) is not None
 
 
 def _webdataset(dataset: Dataset) -> Look:
-    names = source_webdataset.tar_names(dataset.path)
-    tar = source_webdataset.read(names[0], data_root(dataset, ""), source_webdataset.fields_of(dataset))
+    tars = source_webdataset.tar_names(dataset.path)
+    tar = source_webdataset.read(tars[0], data_root(dataset, ""), source_webdataset.fields_of(dataset))
     source_webdataset.require_fields(dataset, tar.seen)
     good = [sample for sample in tar.samples if sample.reason is None]
     if tar.samples and not good and not tar.damage:
         reason = tar.samples[0].reason
-        raise GenviewError(f"{dataset.path}: no sample of {names[0]} can be used: {tar.samples[0].source}: {reason}")
+        raise GenviewError(f"{dataset.path}: no sample of {tars[0]} can be used: {tar.samples[0].source}: {reason}")
     missing = None
     if good and not any(sample.captions for sample in good):
-        missing = f"no sample of {names[0]} has one (.txt, or a field of its .json: dataset.caption_column)"
+        missing = f"no sample of {tars[0]} has one (.txt, or a field of its .json: dataset.caption_column)"
     unlabelled = None
     if good and not any(sample.label for sample in good):
-        unlabelled = f"no sample of {names[0]} has one (.cls, or a field of its .json: dataset.label_column)"
+        unlabelled = f"no sample of {tars[0]} has one (.cls, or a field of its .json: dataset.label_column)"
     return Look("", dataset.count, missing, unlabelled)
 
 
@@ -135,10 +135,10 @@ def _folder(dataset: Dataset) -> Look:
     if not root.is_dir():
         raise GenviewError(f"{dataset.path}: is no folder")
     images = captions = False
-    inner = [child for child in root.iterdir() if child.is_dir() and not source_folder.names.hidden(child.name)]
+    inner = [child for child in root.iterdir() if child.is_dir() and not names.hidden(child.name)]
     for _, files in source_folder.folders(root):
-        images = images or any(source_folder.names.is_image(name) for name in files)
-        captions = captions or any(source_folder.names.extension(name) == source_folder.TEXT for name in files)
+        images = images or any(names.is_image(name) for name in files)
+        captions = captions or any(names.extension(name) == source_folder.TEXT for name in files)
         if images and captions:
             break
     if not images:

@@ -54,7 +54,7 @@ def members(path: str | Path) -> Iterator[Member]:
     try:
         with tarfile.open(path, "r:") as tar:
             while (info := tar.next()) is not None:
-                tar.members.clear()  # the library keeps every header it has seen
+                tar.members.clear()  # type: ignore[attr-defined]  # no attribute in the stubs; the library keeps every header it has seen
                 if info.isreg() and not info.issparse():
                     yield Member(info.name, info.offset_data, info.size)
             # At a damaged header the library stops as if the tar had ended: two blocks of zeros say that it has.
@@ -62,7 +62,7 @@ def members(path: str | Path) -> Iterator[Member]:
             end = tar.fileobj.read(tarfile.BLOCKSIZE)
             if end.strip(b"\0"):
                 raise GenviewError(f"damaged at byte {tar.offset}: what follows is no header of a member")
-            empty = os.fstat(tar.fileobj.fileno()).st_size - tar.offset
+            empty = os.fstat(tar.fileobj.fileno()).st_size - tar.offset  # type: ignore[attr-defined]  # a plain file
             if empty > MAXIMUM_PADDING:
                 raise GenviewError(f"damaged at byte {tar.offset}: {empty} bytes that hold nothing follow")
             if len(end) < tarfile.BLOCKSIZE:
@@ -86,7 +86,7 @@ class Writer:
         header = info.tobuf(self._tar.format, self._tar.encoding, self._tar.errors)
         offset = self._tar.offset + len(header)
         self._tar.addfile(info, io.BytesIO(data))
-        self._tar.members.clear()
+        self._tar.members.clear()  # type: ignore[attr-defined]  # no attribute in the stubs
         return offset
 
     def close(self) -> None:

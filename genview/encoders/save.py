@@ -123,7 +123,7 @@ def write(
                 raise RuntimeError(f"{architecture.tower}: timm gives the tower back with other features")
         if architecture.tokenizer_folder:
             with tempfile.TemporaryDirectory() as scratch:
-                architecture.tokenizer().tokenizer.save_pretrained(scratch)
+                architecture.tokenizer().tokenizer.save_pretrained(scratch)  # type: ignore[attr-defined]  # an HFTokenizer
                 for path in Path(scratch).iterdir():
                     shutil.copy(path, folder / path.name)
         if why := _opens_in_open_clip(folder, visual, size):

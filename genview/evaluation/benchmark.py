@@ -52,8 +52,8 @@ def export(request: Request, folder: str | Path, *, retrieval: bool = False) -> 
     to_bytes = PIL_to_bytes("png")
     options = {"transform": None, "image_format": "png", "verbose": False}
     if retrieval:
-        items = Captioned(captioned_part(dataset.test, request.name), to_bytes)
-        convert_retrieval_dataset(items, "test", str(folder), **options)
+        captioned = Captioned(captioned_part(dataset.test, request.name), to_bytes)
+        convert_retrieval_dataset(captioned, "test", str(folder), **options)
         return
     items = Labelled(dataset.test, to_bytes, prompts.class_names(dataset))
     items.templates = prompts.templates(dataset)

@@ -252,7 +252,7 @@ def run(
         values = np.array([trial[metric] for trial in trials])
         half = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else None
         mean = float(values.mean())
-        interval = (None, None) if half is None else (mean - half, mean + half)
+        interval: tuple[float | None, float | None] = (None, None) if half is None else (mean - half, mean + half)
         rows.append(accuracy.row(metric, mean, *interval, len(test_part.images)))
     result: dict[str, Any] = {
         "dataset": name,

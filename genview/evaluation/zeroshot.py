@@ -19,6 +19,9 @@ BOOTSTRAPS = 1000
 class Labelled(Items):
     """A part of a dataset as clip_benchmark wants it: (transformed image, label), with ``classes``."""
 
+    templates: list[str]
+    """Set where the dataset is exported with its templates."""
+
     def __init__(self, part: Part, transform, classes: list[str]):
         self.part, self.transform, self.classes = part, transform, classes
 

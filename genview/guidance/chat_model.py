@@ -127,9 +127,9 @@ class ChatModel:
     def _distribution(self, inputs: dict[str, torch.Tensor], cache: Any) -> torch.Tensor:
         """Probabilities of the candidates in place of each row's last token."""
         ids = inputs["input_ids"]
-        skipped = 0
-        if cache is not None and (ids[:, : len(self._prefix)] == self._prefix).all():
-            skipped = len(self._prefix)
+        skipped, prefix = 0, self._prefix
+        if cache is not None and prefix is not None and (ids[:, : len(prefix)] == prefix).all():
+            skipped = len(prefix)
             cache = copy.deepcopy(cache)
             cache.batch_repeat_interleave(len(ids))
             inputs = {**inputs, "past_key_values": cache, **self._positions(inputs, skipped)}

@@ -36,7 +36,7 @@ def _stems(text: str) -> frozenset[str]:
 
 def _phrases() -> dict[tuple[str, ...], str]:
     """Each phrase as its words, also hyphenated into one, with its category."""
-    found = {}
+    found: dict[tuple[str, ...], str] = {}
     for category, text in lexicon.PHRASES.items():
         for phrase in text.split(";"):
             words = tuple(phrase.split())
@@ -110,12 +110,12 @@ def _tokens(caption: str) -> list[_Token]:
             kind = "noun"  # "a saw"
         tokens.append(_Token(word.lower(), kind))
         before = name
-    for before, token in zip([_Token("", "other"), *tokens], tokens):
+    for left, token in zip([_Token("", "other"), *tokens], tokens):
         if token.word in _NUMBERS:
             token.kind = "number"
         elif token.word in _COLOURS and token.kind != "noun":
             token.kind = "adjective"
-        elif (before.word, token.word) in _COMPOUNDS:
+        elif (left.word, token.word) in _COMPOUNDS:
             token.kind = "noun"
     for position, token in enumerate(tokens):
         before = tokens[position - 1].kind if position else "other"

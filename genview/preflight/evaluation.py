@@ -93,7 +93,7 @@ def _own_labels(study: Study, name: str, purpose: Purpose) -> Iterator[str]:
 
 
 def _files(part: Part) -> list[Path]:
-    root, files = part.open.args
+    root, files = part.open.args  # type: ignore[attr-defined]  # a functools.partial
     return [root / files[row] for row in part.rows]
 
 

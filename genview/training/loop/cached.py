@@ -1,6 +1,7 @@
 """Gradient caching: a contrast over the whole batch with the memory of a part of it (GradCache, Gao et al. 2021)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ def backward(
         size = views.shape[1]
         again = method.towers(views, text, step.epoch)
         # A scalar whose gradient with respect to the features is what was kept; the loss's scale is in it already.
-        surrogate = sum(
+        surrogate: Any = sum(
             (again[name] * gradients[name].narrow(-2, start, size)).sum()
             for name in again
             if gradients[name] is not None
