@@ -1,7 +1,8 @@
 """What an artifact was made from: digests of parameters, files and code.
 
-A stage's code is the import closure of its module inside the package. It is found by reading the source, without
-importing anything, so that the workflow can list it in a second on a machine without torch.
+A stage's code is what its script imports inside the package, the entry points that it starts with ``-m``, and the data
+files that these modules name. It is found by reading the source, without importing anything, so that the workflow can
+list it in a second on a machine without torch.
 """
 
 import ast
@@ -12,12 +13,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from genview import atomic
+from genview import atomic, meaning
 
 PACKAGE = Path(__file__).parent
 
-ROOTS = (PACKAGE.name, "recipes")
-"""Top-level packages whose code is read."""
+HARNESS = frozenset({"genview.stage"})
+"""How a job runs (log, notes, signals): what it computes does not hang on it, and it is left out of every closure."""
+
+DATA_SUFFIXES = (".json", ".txt", ".csv", ".html", ".css", ".yaml")
+"""Files beside a module that count as its code where it names them; weights are bound by their own digests."""
 
 
 def digest(value: Any) -> str:
@@ -32,9 +36,12 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-_sha256 = cache(file_sha256)
+def combined_file_digest(paths: Iterable[str | Path]) -> str:
+    """Digest of several files' contents, in the order given; names and times play no part."""
+    return digest([file_sha256(path) for path in paths])
 
 
+@cache
 def _module_file(module: str) -> Path | None:
     base = PACKAGE.parent.joinpath(*module.split("."))
     for candidate in (base.with_suffix(".py"), base / "__init__.py"):
@@ -51,51 +58,141 @@ def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
             yield from _statements(getattr(statement, name, ()))
 
 
+def _texts(source: str) -> Iterator[str]:
+    """Constant texts of a file that may name a module or a data file."""
+    if PACKAGE.name not in source and not any(suffix in source for suffix in DATA_SUFFIXES) and "Path(" not in source:
+        return
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and 0 < len(node.value) < 80:
+            yield node.value
+
+
 @cache
-def _imports(module: str) -> frozenset[str]:
-    """The modules of the package that one module names in its import statements."""
-    path = _module_file(module)
+def _named(path: Path) -> tuple[frozenset[str], frozenset[Path]]:
+    """What one source file names: modules of the package (imported, or started with ``-m``), and data files."""
+    source = path.read_text(encoding="utf-8")
     found: set[str] = set()
-    for node in _statements(ast.parse(path.read_bytes(), filename=str(path)).body):
+    for node in _statements(ast.parse(source, filename=str(path)).body):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return frozenset(name for name in found if name.split(".")[0] in ROOTS and _module_file(name))
+    modules = {name for name in found if name.split(".")[0] == PACKAGE.name and _module_file(name)}
+    data: set[Path] = set()
+    for text in _texts(source):
+        if text.startswith(f"{PACKAGE.name}.") and text.replace(".", "").replace("_", "").isalnum():
+            # The name of a package in a text is how a process of it is started; `-m` runs its `__main__`.
+            modules |= {text} if _module_file(f"{text}.__main__") and _module_file(text) else set()
+            modules |= {f"{text}.__main__"} if _module_file(f"{text}.__main__") else set()
+        elif "\0" not in text and "\n" not in text and not text.startswith(("/", ".", "~")):
+            data |= _data_files(path.parent / text)
+    return frozenset(modules), frozenset(data)
+
+
+def _data_files(place: Path) -> set[Path]:
+    """A data file, or the data files of a folder that holds nothing else."""
+    try:
+        if place.is_file():
+            return {place} if place.suffix in DATA_SUFFIXES else set()
+        if not place.is_dir() or place.name == "":
+            return set()
+        inside = list(place.iterdir())
+    except (OSError, ValueError):
+        return set()
+    if any(item.is_dir() or item.suffix == ".py" for item in inside):
+        return set()
+    return {item for item in inside if item.suffix in DATA_SUFFIXES}
 
 
 @cache
-def sources(*modules: str) -> tuple[str, ...]:
-    """Paths of all files of the package that importing ``modules`` would run, sorted.
+def sources(*starts: str) -> tuple[str, ...]:
+    """Paths of all files that running ``starts`` would read of the package, and of the starting scripts, sorted.
+
+    Args:
+        starts: modules of the package by name, or scripts by path (ending in ``.py``).
 
     Raises:
         ModuleNotFoundError: a module is not part of the package.
     """
-    pending, closure = list(modules), set()
+    files: set[Path] = set()
+    pending, closure = [], set()
+    for start in starts:
+        if start.endswith(".py"):
+            modules, data = _named(Path(start))
+            files |= {Path(start), *data}
+            pending.extend(modules)
+        else:
+            pending.append(start)
     while pending:
         module = pending.pop()
-        if module in closure:
+        if module in closure or module in HARNESS:
             continue
-        if _module_file(module) is None:
+        path = _module_file(module)
+        if path is None:
             raise ModuleNotFoundError(f"{module} is not a module of {PACKAGE.name}")
         closure.add(module)
-        parents = [module.rsplit(".", level)[0] for level in range(1, module.count(".") + 1)]
-        pending.extend(parents)
-        pending.extend(_imports(module))
-    return tuple(sorted(str(_module_file(module)) for module in closure))
+        modules, data = _named(path)
+        files |= {path, *data}
+        pending.extend(module.rsplit(".", level)[0] for level in range(1, module.count(".") + 1))
+        pending.extend(modules)
+    return tuple(sorted(map(str, files)))
 
 
-def code_digest(*modules: str) -> str:
-    """Digest of the code that ``modules`` run: the bytes of their import closure inside the package."""
-    entries = [(Path(path).relative_to(PACKAGE).as_posix(), file_sha256(path)) for path in sources(*modules)]
-    return digest(entries)
+class Code:
+    """Digests of source files by meaning, kept by content in a file: to read all of them takes a second.
+
+    Attributes:
+        kept: where digests are kept; None: nowhere.
+    """
+
+    def __init__(self, kept: Path | None = None):
+        self.kept = kept
+        self._known: dict[str, str] = {}
+        self._new = False
+        if kept and kept.is_file():
+            try:
+                self._known = json.loads(kept.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                self._known = {}
+
+    def digest(self, path: str | Path) -> str:
+        """Of a Python file its meaning's digest, of any other that of its bytes."""
+        content = _sha256(str(path))
+        if Path(path).suffix != ".py":
+            return content
+        if content not in self._known:
+            self._known[content] = meaning.digest(Path(path).read_bytes(), str(path))
+            self._new = True
+        return self._known[content]
+
+    def files(self, *starts: str) -> dict[str, str]:
+        """Digests of what ``starts`` run (see `sources`), by path relative to the package's parent."""
+        return {_name(path): self.digest(path) for path in sources(*starts)}
+
+    def keep(self) -> None:
+        """Write what was found out, if anything was."""
+        if self.kept and self._new:
+            atomic.write_json(self.kept, self._known)
+            self._new = False
 
 
-def code_files(modules: Iterable[str], scripts: Iterable[str | Path] = ()) -> dict[str, str]:
-    """Digests of the files that ``modules`` run, and of further ``scripts``, by path."""
-    files = {Path(file).relative_to(PACKAGE.parent).as_posix(): file for file in sources(*modules)}
-    return {name: _sha256(file) for name, file in (files | {str(script): script for script in scripts}).items()}
+@cache
+def _sha256(path: str) -> str:
+    return file_sha256(path)
+
+
+def _name(path: str) -> str:
+    """A file's name in records, wherever the package lies: scripts of the workflow by their last two parts."""
+    try:
+        return Path(path).resolve().relative_to(PACKAGE.parent.resolve()).as_posix()
+    except ValueError:
+        return Path(*Path(path).parts[-2:]).as_posix()
+
+
+def code_digest(*starts: str) -> str:
+    """Digest of the code that ``starts`` run, by meaning."""
+    return digest(Code().files(*starts))
 
 
 def record(folder: str | Path, content: Any) -> str:
@@ -116,8 +213,3 @@ def record(folder: str | Path, content: Any) -> str:
     if not path.is_file():
         atomic.write_json(path, content)
     return str(path)
-
-
-def combined_file_digest(paths: Iterable[str | Path]) -> str:
-    """Digest of several files' contents, in the order given; names and times play no part."""
-    return digest([file_sha256(path) for path in paths])

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from genview.config.base import Block, Share
+from genview.config.base import Block, RuntimeOnly, Share
 
 NonNegative = Annotated[float, Field(ge=0)]
 Area = Annotated[float, Field(gt=0, le=1)]
@@ -131,7 +131,7 @@ class RunData(Block):
     """Views (images x crops) per sample at least: originals are repeated, augmented anew, to reach it."""
     missing: Literal["original", "refuse"] = "original"
     """Where a generated view is missing: use the original (counted and reported), or stop."""
-    workers: int = Field(0, ge=0)
+    workers: Annotated[int, RuntimeOnly] = Field(0, ge=0)
     """Loader processes per training process; 0: load in the training process."""
     augmentation: Augmentation = Augmentation()
 

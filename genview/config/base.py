@@ -2,7 +2,8 @@
 
 import os
 import re
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -50,7 +51,65 @@ Scale = Annotated[float, Field(ge=1, le=50)]
 """A classifier-free guidance scale; 1 is no guidance."""
 
 
+class Mark:
+    """What a setting says of itself beside its type, as in ``Annotated[int, RuntimeOnly]``."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+RuntimeOnly = Mark("RuntimeOnly")
+"""The setting decides what runs, where or how fast, never what comes out: its change re-runs nothing."""
+
+
 class Block(BaseModel):
     """A part of the configuration: immutable, and strict about its keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Every setting that can change a result, as plain values."""
+        return fingerprint(self)
+
+    def runtime(self) -> dict[str, Any]:
+        """The settings that are `RuntimeOnly`, as plain values; blocks without any are left out."""
+        return runtime(self)
+
+
+def _runtime_only(block: Block) -> set[str]:
+    return {name for name, field in type(block).model_fields.items() if RuntimeOnly in field.metadata}
+
+
+def fingerprint(value: Any) -> Any:
+    """What of a value can change a result: blocks, at any depth, as plain values without `RuntimeOnly` settings."""
+    if isinstance(value, Block):
+        marked, plain = _runtime_only(value), value.model_dump(mode="json")
+        kept = {name: getattr(value, name) for name in plain if name not in marked}
+        return {name: fingerprint(item) if _has_blocks(item) else plain[name] for name, item in kept.items()}
+    if isinstance(value, Mapping):
+        return {str(name): fingerprint(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [fingerprint(item) for item in value]
+    return value
+
+
+def _has_blocks(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_has_blocks(item) for item in value.values())
+    return any(map(_has_blocks, value)) if isinstance(value, (list, tuple)) else isinstance(value, Block)
+
+
+def runtime(value: Any) -> dict[str, Any]:
+    """The `RuntimeOnly` settings of a block or of a mapping of blocks; lists of blocks have none of their own."""
+    if isinstance(value, Block):
+        marked, plain = _runtime_only(value), value.model_dump(mode="json")
+        found = {name: plain[name] for name in plain if name in marked}
+        rest = {name: runtime(getattr(value, name)) for name in plain if name not in marked}
+    elif isinstance(value, Mapping):
+        found, rest = {}, {str(name): runtime(item) for name, item in value.items()}
+    else:
+        return {}
+    return found | {name: part for name, part in rest.items() if part}

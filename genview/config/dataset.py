@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from genview.config.base import Block, FilePath, Share
+from genview.config.base import Block, FilePath, RuntimeOnly, Share
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 
@@ -60,7 +60,7 @@ class Dataset(Block):
     """Also drop images whose perceptual hash (64 bits) differs in at most so many bits; off by default."""
     exclude: FilePath | None = None
     """A text or CSV file of keys to leave out, such as leaked test images found by the duplicates stage."""
-    workers: int = Field(0, ge=0)
+    workers: Annotated[int, RuntimeOnly] = Field(0, ge=0)
     """Processes that open and check images, a matter of speed only; 0: eight, or as many as there are cores."""
 
     @model_validator(mode="after")

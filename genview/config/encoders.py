@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from genview.config.base import Block, ModelPath, Sha256
+from genview.config.base import Block, ModelPath, RuntimeOnly, Sha256
 
 PLACEHOLDER_WIDTH = 8
 """Width of the text tower without meaning that a model trained on images alone carries along."""
@@ -28,7 +28,7 @@ class Encoder(Block):
     """Override of the input size in pixels; null: the model's own."""
     activation: Literal["gelu", "quick_gelu"] | None = None
     """Activation of the weights; null: as tag, file or folder say, with a warning where none does."""
-    batch_size: int = Field(64, ge=1)
+    batch_size: Annotated[int, RuntimeOnly] = Field(64, ge=1)
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Autocast type; fp16 and bf16 are for GPUs."""
 

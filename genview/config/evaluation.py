@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from genview.config.base import Block, FilePath, Name, Share
+from genview.config.base import Block, FilePath, Name, RuntimeOnly, Share
 from genview.config.dataset import Separator
 
 
@@ -53,14 +53,14 @@ class Features(Block):
     batch_size: int = Field(256, ge=1)
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Autocast type; fp16 and bf16 are for GPUs."""
-    workers: int = Field(0, ge=0)
+    workers: Annotated[int, RuntimeOnly] = Field(0, ge=0)
     """Loader processes; 0: load in the process that encodes."""
 
 
 class Probe(Block):
     """Linear probe and k-NN on frozen features."""
 
-    datasets: tuple[str, ...] = ()
+    datasets: Annotated[tuple[str, ...], RuntimeOnly] = ()
     protocol: Literal["cached", "published"] = "cached"
     selection: Literal["validation", "test"] = "validation"
     """``test`` is what the original did: the choice is made on the test split; named in the result."""
@@ -91,14 +91,14 @@ class Probe(Block):
 class ZeroShot(Block):
     """Zero-shot classification through clip_benchmark."""
 
-    datasets: tuple[str, ...] = ()
+    datasets: Annotated[tuple[str, ...], RuntimeOnly] = ()
     batch_size: int = Field(256, ge=1)
 
 
 class Retrieval(Block):
     """Image-text retrieval through clip_benchmark."""
 
-    datasets: tuple[str, ...] = ()
+    datasets: Annotated[tuple[str, ...], RuntimeOnly] = ()
     recall_at: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10)
     batch_size: int = Field(256, ge=1)
 
@@ -113,7 +113,7 @@ class FinetuneRates(Block):
 class Finetune(Block):
     """The whole network, trained on few labels (the semi-supervised protocol of SimCLR and of GenView)."""
 
-    datasets: tuple[str, ...] = ()
+    datasets: Annotated[tuple[str, ...], RuntimeOnly] = ()
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.01, 0.1)
     """Shares of the training images whose labels are used; at least one image of each class."""
     lists: dict[str, FilePath] = {}
@@ -161,7 +161,7 @@ class Finetune(Block):
 class Detection(Block):
     """Detection and instance segmentation: Mask R-CNN with a feature pyramid, the encoder as its backbone."""
 
-    datasets: dict[Name, FilePath | None] = {}
+    datasets: Annotated[dict[Name, FilePath | None], RuntimeOnly] = {}
     """Name to a folder in COCO's format (``train.json``, ``train/``, ``test.json``, ``test/``, or COCO's own names);
     null: drawn scenes with their masks."""
     scenes_train: int = Field(200, ge=1)
@@ -190,14 +190,14 @@ class Detection(Block):
     """Largest gradient norm; large enough to leave ordinary steps alone."""
     trials: int = Field(1, ge=1)
     """Trainings with different seeds; the result is their mean."""
-    checkpoint_every: int = Field(2000, ge=1)
+    checkpoint_every: Annotated[int, RuntimeOnly] = Field(2000, ge=1)
     """Steps between saved states of an unfinished training."""
 
 
 class Duplicates(Block):
     """Pretraining images that are also test images."""
 
-    enabled: bool = True
+    enabled: Annotated[bool, RuntimeOnly] = True
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.97
     """Cosine between embeddings from which two images count as near-duplicates. With the small encoder and photographs,
     all copies that were written anew or resized lie above 0.97, and no other photograph does; drawn scenes are more

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from genview.config.augmentation import RunData
-from genview.config.base import Block, FilePath, ModelPath, Name, Share
+from genview.config.base import Block, FilePath, ModelPath, Name, RuntimeOnly, Share
 from genview.config.encoders import Encoder
 from genview.config.merge import merged
 from genview.config.methods import GenViewPlusPlus, Method, named
@@ -83,9 +83,9 @@ class Optimizer(Block):
 class Checkpoints(Block):
     """What is kept, and when."""
 
-    every_steps: int = Field(1000, ge=1)
+    every_steps: Annotated[int, RuntimeOnly] = Field(1000, ge=1)
     """Optimiser steps between checkpoints; one is saved at the end and at a cluster's warning in any case."""
-    keep: int = Field(2, ge=1)
+    keep: Annotated[int, RuntimeOnly] = Field(2, ge=1)
     """Newest checkpoints that are kept."""
     keep_epochs: tuple[int, ...] = ()
     """Epochs whose checkpoint is kept for good."""
