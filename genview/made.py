@@ -84,8 +84,8 @@ def record_for(artifact: str | Path, kind: str, record: str | Path) -> str:
     own = state.get(kind, "")
     if own.split(".")[0] == record.stem and (record.parent / own).is_file():
         return str(record.parent / own)
-    accepted = kind == "code" and "making" not in note and record.stem in map(itemgetter("code"), note.get("accepted", []))
-    if accepted and (record.parent / own).is_file():
+    codes = set(map(itemgetter("code"), note.get("accepted", []))) if kind == "code" and "making" not in note else set()
+    if record.stem in codes and (record.parent / own).is_file():
         return str(record.parent / own)
     since = note_of(artifact).stat().st_mtime_ns
     younger = record.with_name(f"{record.stem}.{provenance.digest([since, note])}.json")

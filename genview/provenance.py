@@ -17,6 +17,9 @@ from genview import atomic, meaning
 
 PACKAGE = Path(__file__).parent
 
+ROOTS = (PACKAGE.name, "recipes")
+"""Top-level packages whose code is read."""
+
 HARNESS = frozenset({"genview.stage"})
 """How a job runs (log, notes, signals): what it computes does not hang on it, and it is left out of every closure."""
 
@@ -78,7 +81,7 @@ def _named(path: Path) -> tuple[frozenset[str], frozenset[Path]]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    modules = {name for name in found if name.split(".")[0] == PACKAGE.name and _module_file(name)}
+    modules = {name for name in found if name.split(".")[0] in ROOTS and _module_file(name)}
     data: set[Path] = set()
     for text in _texts(source):
         if text.startswith(f"{PACKAGE.name}.") and text.replace(".", "").replace("_", "").isalnum():

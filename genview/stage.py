@@ -5,34 +5,81 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from genview import atomic, devices, progress, provenance
+from genview import atomic, devices, made, progress
+from genview.config.merge import merged
 from genview.errors import GenviewError
 from genview.parent import end_with_parent
 
+RECORDS = ("code", "settings", "collection", "given")
+"""Inputs of a rule that are records, each named by the digest of what it holds."""
 
-def stamp(stage: str, study: str, settings: Any, *modules: str) -> dict[str, str]:
-    """Metadata of an artifact: the stage, the study, a digest of its parameters and one of its code.
+
+@dataclass(frozen=True)
+class Running:
+    """A job of the workflow as its script sees it.
+
+    Attributes:
+        settings: of the rule, from their record.
+        stamp: metadata of its artifacts: stage, study, a digest of the parameters and one of the code.
+    """
+
+    settings: dict[str, Any]
+    stamp: dict[str, str]
+
+
+@contextlib.contextmanager
+def job(snakemake: Any, stage: str) -> Iterator[Running]:
+    """Run a script of the workflow: log, GPUs, settings and stamp from its ``snakemake`` object, which records it used.
 
     Args:
-        stage: name of the stage, as in the workflow.
-        study: name of the study.
-        settings: the parameters that reach the artifact; anything JSON can hold.
-        modules: the modules that make it; the digest covers their import closure inside the package.
+        snakemake: what Snakemake gives to a script.
+        stage: its name, for the stamp.
     """
-    return {
-        "stage": stage,
-        "study": study,
-        "parameters": provenance.digest(settings),
-        "code": provenance.code_digest(*modules),
-    }
+    log = next(iter(snakemake.log), None)
+    records = {kind: str(snakemake.input.get(kind)) for kind in RECORDS if _is_record(snakemake.input.get(kind))}
+    artifact = snakemake.output[0]
+    with running(log, gpus=snakemake.resources.get("gpu", 0)):
+        found = settings(records["settings"]) if "settings" in records else {}
+        stamp = {
+            "stage": stage,
+            "study": str(found.get("study", "")),
+            "parameters": digest_of(records["settings"]) if "settings" in records else "",
+            "code": digest_of(records["code"]) if "code" in records else "",
+        }
+        made.begin(artifact, records)
+        yield Running(found, stamp)
+        made.finish(artifact, records, rule=snakemake.rule)
+
+
+def _is_record(path: Any) -> bool:
+    return isinstance(path, str) and path.endswith(".json")
+
+
+def digest_of(record: str | Path) -> str:
+    """The digest that names a record (`provenance.record`)."""
+    return Path(record).name.split(".")[0]
+
+
+def _runtime_of(record: str | Path) -> Path:
+    return Path(record).with_name(f"{digest_of(record)}.runtime")
+
+
+def write_runtime(record: str | Path, values: dict[str, Any]) -> None:
+    """Keep settings that change no result beside the record of those that do; a job reads both."""
+    path, text = _runtime_of(record), json.dumps(values, sort_keys=True, ensure_ascii=False)
+    if values and (not path.is_file() or path.read_text(encoding="utf-8") != text):
+        atomic.write_text(path, text)
 
 
 def settings(record: str | Path) -> dict[str, Any]:
-    """The settings of a rule, from the file that is their record (`provenance.record`)."""
-    return json.loads(Path(record).read_text(encoding="utf-8"))
+    """The settings of a rule, from the file that is their record and the one beside it (`write_runtime`)."""
+    found = json.loads(Path(record).read_text(encoding="utf-8"))
+    runtime = _runtime_of(record)
+    return merged(found, json.loads(runtime.read_text(encoding="utf-8"))) if runtime.is_file() else found
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from genview import provenance, stage
+from genview import made, meaning, provenance, stage
 
 PACKAGE = Path(provenance.__file__).parent
 
@@ -35,10 +35,12 @@ def copy(tmp_path, monkeypatch):
     """A copy of the package whose files may be changed."""
     shutil.copytree(PACKAGE, tmp_path / "genview", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
     monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "genview")
-    provenance._imports.cache_clear()
+    provenance._named.cache_clear()
+    provenance._module_file.cache_clear()
     provenance.sources.cache_clear()
     yield tmp_path / "genview"
-    provenance._imports.cache_clear()
+    provenance._named.cache_clear()
+    provenance._module_file.cache_clear()
     provenance.sources.cache_clear()
 
 
@@ -53,7 +55,7 @@ def test_an_import_within_any_statement_counts(copy):
         "with open('x'):\n    if False:\n        pass\n    else:\n        import genview.cluster\n"
     )
     named = {"tables", "atomic", "data.keys", "data.tars", "data.scenes", "targets", "cluster"}
-    assert provenance._imports("genview.errors") >= {f"genview.{name}" for name in named}
+    assert provenance._named(copy / "errors.py")[0] >= {f"genview.{name}" for name in named}
 
 
 def test_a_change_in_an_imported_file_changes_the_digest_and_one_elsewhere_does_not(copy):
@@ -61,15 +63,19 @@ def test_a_change_in_an_imported_file_changes_the_digest_and_one_elsewhere_does_
     (copy / "config/views.py").write_text("# another stage's\n")
     assert provenance.code_digest("genview.data.ingest") == before
     images = copy / "data/images.py"
-    images.write_bytes(images.read_bytes() + b"# changed\n")
+    original = images.read_bytes()
+    images.write_bytes(original + b"# a comment\n")
+    provenance._sha256.cache_clear()
+    assert provenance.code_digest("genview.data.ingest") == before
+    images.write_bytes(original + b"CHANGED = 1\n")
+    provenance._sha256.cache_clear()
     assert provenance.code_digest("genview.data.ingest") != before
 
 
 def test_the_digest_does_not_depend_on_where_the_package_lies(copy):
     moved = provenance.code_digest("genview.data.keys")
-    assert moved == provenance.digest(
-        [(path, provenance.file_sha256(PACKAGE / path)) for path in sorted(names_in(copy, "genview.data.keys"))]
-    )
+    here = {f"genview/{path}": PACKAGE / path for path in names_in(copy, "genview.data.keys")}
+    assert moved == provenance.digest({name: meaning.digest(path.read_bytes()) for name, path in here.items()})
 
 
 def names_in(root, *modules):
@@ -102,22 +108,23 @@ def test_light_modules_do_not_load_torch():
 
 def test_the_record_of_code_is_another_for_an_edit_and_the_same_for_a_touched_file(copy, tmp_path):
     script = tmp_path / "keys.py"
-    script.write_text("# reads the snakemake object, calls one function\n")
+    script.write_text("call_one()\n")
 
     def record():
-        provenance._sha256.cache_clear()
-        return provenance.record(tmp_path / "code", provenance.code_files(["genview.data.keys"], [script]))
+        for remembered in (provenance._sha256, provenance._named, provenance.sources):
+            remembered.cache_clear()
+        return provenance.record(tmp_path / "code", provenance.Code().files(str(script), "genview.data.keys"))
 
     before, module = record(), copy / "data/keys.py"
     os.utime(module)
     assert record() == before
     original = module.read_bytes()
-    module.write_bytes(original + b"# changed\n")
+    module.write_bytes(original + b"CHANGED = 1\n")
     after = record()
     assert after != before
-    script.write_text("# calls another\n")
+    script.write_text("call_another()\n")
     assert record() not in (before, after)
-    script.write_text("# reads the snakemake object, calls one function\n")
+    script.write_text("call_one()\n")
     module.write_bytes(original)
     assert record() == before, "to look at a branch and go back would re-run what it changed"
 
@@ -125,7 +132,7 @@ def test_the_record_of_code_is_another_for_an_edit_and_the_same_for_a_touched_fi
 def test_a_folder_that_cannot_be_written_is_said_and_no_old_record_stands_for_new_code(tmp_path):
     (tmp_path / "code").write_text("a file where the folder should be")
     with pytest.raises(OSError, match="code"):
-        provenance.record(tmp_path / "code", provenance.code_files(["genview.data.keys"]))
+        provenance.record(tmp_path / "code", provenance.Code().files("genview.data.keys"))
 
 
 def test_settings_have_a_file_each_which_is_never_written_twice(tmp_path):
@@ -136,3 +143,80 @@ def test_settings_have_a_file_each_which_is_never_written_twice(tmp_path):
     assert provenance.record(tmp_path, {"views": ["img"], "epochs": 2}) == str(first)
     assert first.stat().st_mtime == 1, "going back to settings looked at before would re-run what they had made"
     assert stage.settings(first) == {"epochs": 2, "views": ["img"]}
+
+
+@pytest.mark.parametrize(
+    ("source", "same"),
+    [
+        ("x = f(1)  # comment\n", True),
+        ("x = f(\n    1,\n)\n", True),
+        ('"""What it is."""\nx = f(1)\n"""What x is."""\n', True),
+        ("x = f(1.0)\n", False),
+        ("x = f(True)\n", False),
+        ("x = f('1')\n", False),
+        ("y = f(1)\n", False),
+        ("x = f(1); pass\n", False),
+        ("x = f(1, None)\n", False),
+    ],
+)
+def test_meaning_is_what_python_does(source, same):
+    assert (meaning.digest("x = f(1)\n") == meaning.digest(source)) == same
+
+
+def test_meaning_has_the_same_digest_on_every_python():
+    """Upgrading Python in the middle of a study must not make it anew: syntax trees of versions differ, digests not."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import meaning; from pathlib import Path; import hashlib;"
+        "files = sorted(Path(sys.argv[1]).rglob('*.py'));"
+        "print(hashlib.sha256(''.join(meaning.digest(f.read_bytes()) for f in files).encode()).hexdigest())"
+    )
+    digests = set()
+    for python in (sys.executable, *(f"python3.{minor}" for minor in range(11, 15))):
+        if shutil.which(python) and not subprocess.run([python, "-c", ""], capture_output=True).returncode:
+            done = subprocess.run([python, "-c", code, str(PACKAGE)], capture_output=True, text=True, check=True)
+            digests.add(done.stdout)
+    assert len(digests) == 1
+    # Written down once: whoever changes the form of the digest makes every study in the world anew.
+    assert meaning.digest("def f(a, *, b=None):\n    return f'{a!r:>{b}}' 'x' or 1j, ..., b'\\x00'\n") == KNOWN
+
+
+KNOWN = "ba18f9b0250625f3bd9f9fe4536d8055fdcef2273c3f401c041d1d5eb8442a81"
+
+
+def test_a_note_chooses_the_record_under_which_an_artifact_stands(tmp_path):
+    artifact = tmp_path / "views" / "0.tar"
+    artifact.parent.mkdir()
+    a, b = (provenance.record(tmp_path / "settings", {"steps": steps}) for steps in (1, 2))
+    assert made.record_for(artifact, "settings", a) == a, "what has no note is compared by time"
+    made.begin(artifact, {"settings": a})
+    made.finish(artifact, {"settings": a}, rule="views")
+    assert made.record_for(artifact, "settings", a) == a
+    younger = made.record_for(artifact, "settings", b)
+    assert younger != b and stage.settings(younger) == {"steps": 2}
+    assert made.record_for(artifact, "settings", b) == younger, "looking twice makes nothing new"
+    assert made.record_for(artifact, "settings", a) == a, "looking at others and going back changes nothing"
+    made.begin(artifact, {"settings": younger})
+    assert made.record_for(artifact, "settings", b) == younger, "a retry has the inputs of the first attempt"
+    killed = made.record_for(artifact, "settings", a)
+    assert killed != a, "what was killed under other settings may have been written: it is no longer A's"
+    made.finish(artifact, {"settings": younger})
+    assert made.record_for(artifact, "settings", b) == younger
+    assert made.record_for(artifact, "settings", a) not in (a, killed)
+
+
+def test_an_accepted_artifact_stands_under_new_code_and_no_other(tmp_path):
+    artifact = tmp_path / "0.tar"
+    old, new, newer = (provenance.record(tmp_path / "code", {"file": digest}) for digest in "abc")
+    made.finish(artifact, {"code": old})
+    made.accept(artifact, Path(new).stem, "a message was reworded")
+    assert made.record_for(artifact, "code", new) == old
+    assert made.record_for(artifact, "code", newer) not in (old, newer)
+
+
+def test_settings_that_change_no_result_are_read_but_are_no_part_of_the_record(tmp_path):
+    path = provenance.record(tmp_path, {"run": {"data": {"crops": 2}}})
+    stage.write_runtime(path, {"run": {"data": {"workers": 3}}})
+    assert stage.settings(path) == {"run": {"data": {"crops": 2, "workers": 3}}}
+    stage.write_runtime(path, {"run": {"data": {"workers": 4}}})
+    assert stage.settings(path)["run"]["data"]["workers"] == 4
+    assert [file.suffix for file in sorted(tmp_path.iterdir())] == [".json", ".runtime"]

@@ -99,12 +99,12 @@ MODULES = [
 
 @pytest.mark.parametrize(("path", "expected"), MODULES, ids=[path for path, _ in MODULES])
 def test_a_module_re_runs_exactly_the_rules_that_import_it_and_what_follows(edited, path, expected):
-    mark = "<!-- edited -->" if path.endswith("html") else "# edited"
+    mark = "<!-- edited -->" if path.endswith("html") else "EDITED = 1"
     assert edited(path, "", f"\n{mark}\n") == expected
 
 
 def test_code_at_the_bottom_of_the_house_re_runs_everything(edited):
-    assert edited("genview/tables.py", "", "\n# edited\n").keys() >= EVERYTHING
+    assert edited("genview/tables.py", "", "\nEDITED = 1\n").keys() >= EVERYTHING
 
 
 def test_another_number_of_shards_makes_new_shards_and_mixes_with_no_old_ones(edited):
@@ -131,7 +131,7 @@ def without_notes(finished):
 @pytest.mark.usefixtures("without_notes")
 def test_the_loss_of_snakemakes_own_notes_re_runs_nothing_but_what_changed(finished, edited):
     assert finished.planned() == {}
-    code = edited("genview/evaluation/duplicates.py", "", "\n# edited\n")
+    code = edited("genview/evaluation/duplicates.py", "", "\nEDITED = 1\n")
     assert code == {"find_duplicates": 3, "report": 1}
     setting = edited("config/config.yaml", "  probe:\n    datasets", "  probe:\n    iterations: 78\n    datasets")
     assert setting == {"find_duplicates": 3, "probe": 6, "report": 1}
@@ -145,7 +145,7 @@ def test_looking_at_another_setting_and_going_back_re_runs_nothing(finished):
 def test_looking_at_another_branch_and_going_back_re_runs_nothing(finished):
     file = finished.root / "genview/training/losses/contrastive.py"
     code = file.read_bytes()
-    finished.append("genview/training/losses/contrastive.py", "# of another branch\n")
+    finished.append("genview/training/losses/contrastive.py", "OF_ANOTHER_BRANCH = 1\n")
     assert finished.planned()["train"] == 2
     file.write_bytes(code)  # as git does, with a new time
     assert finished.planned() == {}
@@ -158,3 +158,48 @@ def test_touching_code_re_runs_nothing(tmp_path):
     for path in [*work.root.glob("genview/**/*.py"), *work.root.glob("workflow/**/*")]:
         os.utime(path)
     assert work.planned(*arguments) == {}
+
+
+def test_words_about_the_code_re_run_nothing(edited):
+    """600 GPU-hours of views must not hang on a comment."""
+    assert edited("genview/data/images.py", "", "\n# edited\n") == {}
+    assert edited("genview/tables.py", '"""', '"""In other words: ') == {}
+    assert edited("workflow/scripts/views.py", "", "\n# edited\n") == {}
+
+
+def test_data_files_and_started_modules_are_code(edited):
+    assert edited("genview/encoders/architectures/tiny.json", "", "\n").keys() >= {"train"}
+    assert "generate_views" not in edited("genview/evaluation/in100.txt", "", "n00000000\n")
+    assert edited("genview/training/__main__.py", "", "\nEDITED = 1\n").keys() >= {"train"}
+    assert edited("genview/data/reader.py", "", "\nEDITED = 1\n").keys() >= {"noise_level", "guidance_scale"}
+
+
+def test_what_changes_no_result_re_runs_nothing(edited):
+    changes = "  checkpoints: {every_steps: 7, keep: 5}\n  data: {workers: 1}\n"
+    assert edited("config/config.yaml", "training:\n", f"training:\n{changes}") == {}
+    assert edited("config/config.yaml", "small/clip\n", "small/clip\n    batch_size: 3\n") == {}
+
+
+@pytest.mark.parametrize("kind", ["setting", "code"])
+def test_back_from_b_to_a_without_notes_makes_a_anew(tmp_path, kind):
+    """A, B, A without `.snakemake`: A's record is older than B's artifact, which must not pass for A's."""
+    work = Workspace(tmp_path / "aba")
+    arguments = ("manifest", "--configfile", "config/smoke.yaml", "--config")
+    place = f"results={tmp_path / 'results'}"
+    image = work.root / "genview/data/images.py"
+    original = image.read_bytes()
+
+    def run(which: str) -> dict[str, int]:
+        image.write_bytes(original + (b"B = 1\n" if (which, kind) == ("B", "code") else b""))
+        seed = f"seed={7 if (which, kind) == ('B', 'setting') else 42}"
+        planned = work.planned(*arguments, place, seed)
+        work.snakemake(*arguments, place, seed)
+        assert work.planned(*arguments, place, seed) == {}
+        shutil.rmtree(work.root / ".snakemake")
+        return planned
+
+    assert run("A") == {"manifest": 1}
+    assert run("B") == {"manifest": 1}
+    assert work.planned(*arguments, place, "seed=7" if kind == "setting" else "seed=42") == {} or kind == "code"
+    assert run("A") == {"manifest": 1}, "B's artifact passes for A's"
+    assert run("A") == {}

@@ -10,7 +10,7 @@ from genview.config.encoders import Encoder
 from genview.config.training import Run
 from genview.encoders import find
 
-LAYOUT = {"gpus_per_node", "nodes", "log_every_steps", "checkpoints"}
+LAYOUT = {"gpus_per_node", "nodes"}
 """Keys of a run that do not enter its numbers (the number of processes does, and is compared as such)."""
 
 
@@ -32,6 +32,8 @@ class Job(Block):
     study: str = "default"
     seed: int = 42
     """The study's seed; the run's own is combined with it."""
+    code: str | None = None
+    """Digest of the code, where a workflow knows it; null: it is found when the run starts."""
     dataset: Dataset
     manifest: str
     views: dict[str, tuple[tuple[str, str], ...]] = {}
@@ -56,14 +58,12 @@ def identity(job: Job, code: str) -> dict[str, Any]:
         job: paths play no part; the contents of what they name do.
         code: digest of the code.
     """
-    run = job.run.model_dump(mode="json", exclude=LAYOUT)
-    run["data"].pop("workers")
-    run["checkpoints"] = {"keep_epochs": list(job.run.checkpoints.keep_epochs)}
+    run = {name: value for name, value in job.run.fingerprint().items() if name not in LAYOUT}
     data: dict[str, Any] = {"manifest": provenance.file_sha256(job.manifest)}
     for name in job.run.data.views:
         data[f"views {name}"] = provenance.combined_file_digest(index for _, index in job.views[name])
     if job.quality:
-        data["quality encoder"] = job.quality.encoder.model_dump(mode="json", exclude={"batch_size"})
+        data["quality encoder"] = job.quality.encoder.fingerprint()
         data["quality component"] = provenance.file_sha256(Path(job.quality.component))
         data["quality features"] = provenance.combined_file_digest(job.quality.features)
     if job.initial:

@@ -1,16 +1,20 @@
 def audit_settings(wildcards):
     """Settings of the audit: its block, and the encoders that it names or, without names, the foreground's."""
     names = STUDY.audit.encoders or (STUDY.foreground.encoder,)
-    encoders = {name: STUDY.encoders[name].model_dump(mode="json") for name in names}
+    encoders = {name: STUDY.encoders[name] for name in names}
     return settings(
-        audit=STUDY.audit, encoders=encoders, seed=STUDY.seed, study=STUDY.study
+        audit=STUDY.audit,
+        encoders=encoders,
+        seed=STUDY.seed,
+        study=STUDY.study,
+        runtime={"dataset": STUDY.dataset},
     )
 
 
 rule audit:
     """Audit a set of views against the originals: likeness, diversity, what was kept."""
     input:
-        code=code("genview.audit.audit", script="audit"),
+        code=code("audit"),
         settings=recorded("audit", audit_settings),
         manifest=MANIFEST,
         images=PACKED,

@@ -1,8 +1,11 @@
+import functools
 import gc
 from pathlib import Path
 
-from genview import provenance
+from genview import made, provenance, stage
 from genview.config import load as configuration
+from genview.config.base import fingerprint as fingerprint_of
+from genview.config.base import runtime as runtime_of
 from genview.data import fingerprint
 from genview.data.keys import group_names, group_of, shard_names
 from genview.errors import GenviewError
@@ -59,47 +62,78 @@ def given(name, path):
 
 
 def record(kind, names, content):
-    """The file that stands for a rule's code or settings, as an input."""
+    """The file that holds settings, code or what files hold, named by its digest: an input that stands for them."""
     try:
         return provenance.record(Path(RESULTS).joinpath(kind, *names), content)
     except (GenviewError, OSError) as error:
         raise WorkflowError(str(error)) from None
 
 
-def code(*modules, script=None):
-    """The file that stands for a rule's script, these modules and all they import: one input instead of some forty."""
-    scripts = [f"workflow/scripts/{script}.py"] if script else []
-    files = provenance.code_files(modules, scripts)
-    return record("code", [script or "+".join(modules)], files)
+# Digests of source files by meaning; to find all of them anew takes a second.
+CODE = provenance.Code(Path(RESULTS) / "code" / "meanings.json")
+
+
+def standing(rule_name, kind, record_of):
+    """The record that a rule's artifact takes as its input: its own where it was made with the same, else a younger."""
+
+    def of_wildcards(wildcards):
+        artifact = workflow.get_rule(rule_name).output[0].apply_wildcards(wildcards)
+        return made.record_for(artifact, kind, record_of(wildcards))
+
+    return of_wildcards
+
+
+def code(rule_name, *modules):
+    """The file that stands for the code of a rule: its script, all that this imports, and modules found at run time.
+
+    One input instead of some forty. Comments, docstrings and layout are no code.
+    """
+
+    @functools.cache
+    def path():
+        described = workflow.get_rule(rule_name)
+        script = described.script
+        starts = [str(Path(described.snakefile).parent / script)] if script else []
+        files = CODE.files(*starts, *modules)
+        CODE.keep()
+        return record("code", [rule_name], files)
+
+    return standing(rule_name, "code", lambda wildcards: path())
 
 
 def recorded(rule_name, chosen=None, **blocks):
     """The file with a rule's settings: blocks of the configuration, or what a function of the wildcards chooses.
 
     An input instead of `params`, of which Snakemake keeps a note only if it lives to see the job end: a job of the
-    cluster whose workflow was killed would pass for one with the settings of the next start.
+    cluster whose workflow was killed would pass for one with the settings of the next start. Settings that change no
+    result (`RuntimeOnly`, and whatever stands under `runtime`) lie beside it and are no input.
     """
-    if chosen is None:
-        return record("settings", [rule_name], settings(**blocks))
-
     known = {}
 
     def of_wildcards(wildcards):
         # All shards have the same: a study of thousands asks once.
         names = tuple(v for k, v in wildcards.items() if k not in ("shard", "group"))
         if names not in known:
-            known[names] = record("settings", [rule_name, *names], chosen(wildcards))
+            values = dict(chosen(wildcards) if chosen else blocks)
+            only = {
+                name: (
+                    block.model_dump(mode="json")
+                    if hasattr(block, "model_dump")
+                    else block
+                )
+                for name, block in values.pop("runtime", {}).items()
+            }
+            path = record("settings", [rule_name, *names], fingerprint_of(values))
+            stage.write_runtime(path, runtime_of(values) | only)
+            known[names] = path
         return known[names]
 
-    return of_wildcards
+    return standing(rule_name, "settings", of_wildcards)
 
 
 def settings(**blocks):
-    """The blocks of the configuration that are read, as plain values."""
-    return {
-        name: block.model_dump(mode="json") if hasattr(block, "model_dump") else block
-        for name, block in blocks.items()
-    }
+    """What a rule reads, by name: blocks of the configuration and plain values."""
+    return blocks
 
 
 wildcard_constraints:

@@ -11,7 +11,7 @@ SCALING = "strategy constant scales default_scale maximum_unscored given".split(
 rule noise_level:
     """Noise level of each image: adaptive to its foreground ratio, constant, random, or given."""
     input:
-        code=code("genview.conditions.noise_level", script="noise_level"),
+        code=code("noise_level"),
         settings=recorded(
             "noise_level",
             noise_level=STUDY.noise_level,
@@ -47,7 +47,7 @@ rule noise_level:
 rule guidance_scale:
     """One guidance scale per image: from its score, constant, random or given."""
     input:
-        code=code("genview.conditions.guidance_scale", script="guidance_scale"),
+        code=code("guidance_scale"),
         settings=recorded(
             "guidance_scale",
             guidance=STUDY.guidance.model_dump(mode="json", include=set(SCALING)),
@@ -81,7 +81,7 @@ rule guidance_scale:
 rule conditions:
     """One row per image: caption, noise level, guidance scale, and where each came from."""
     input:
-        code=code("genview.conditions.merge", script="conditions"),
+        code=code("conditions"),
         settings=recorded(
             "conditions",
             noise_level_from=(

@@ -7,10 +7,10 @@ PACKED = f"{RESULTS}/data/images.tar"
 rule manifest:
     """Ingest the images: one row per image that is kept, one per item that is refused, with its reason."""
     input:
-        code=code("genview.data.ingest", script="manifest"),
+        code=code("manifest"),
         settings=recorded(
             "manifest",
-            dataset=STUDY.dataset.model_dump(mode="json", exclude={"workers"}),
+            dataset=STUDY.dataset,
             seed=STUDY.seed,
             study=STUDY.study,
         ),
@@ -37,7 +37,7 @@ rule manifest:
 rule published_tables:
     """On demand: the study's conditions in the form of the published pipeline's files."""
     input:
-        code=code("genview.data.published", script="published_tables"),
+        code=code("published_tables"),
         manifest=MANIFEST,
         ratio=f"{RESULTS}/foreground/{STUDY.foreground.encoder}/foreground_ratio.parquet",
         noise_level=f"{RESULTS}/conditions/noise_level.parquet",

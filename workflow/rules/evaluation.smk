@@ -5,7 +5,7 @@ rule probe_features:
     """Encode a dataset once with the frozen encoder of a run."""
     input:
         unpack(own_images),
-        code=code("genview.evaluation.features", script="probe_features"),
+        code=code("probe_features"),
         settings=recorded("probe_features", feature_settings),
         model=evaluated_model,
     output:
@@ -30,7 +30,7 @@ if EVALUATION.probe.protocol == "cached":
     rule probe:
         """Linear probe and k-NN on the features."""
         input:
-            code=code("genview.evaluation.probe", script="probe"),
+            code=code("probe"),
             settings=recorded("probe", probe=PROBE, seed=STUDY.seed, study=STUDY.study),
             features=rules.probe_features.output.features,
         output:
@@ -56,7 +56,7 @@ else:
         """Linear probe by the published protocol: the frozen encoder runs on augmented images in each epoch."""
         input:
             unpack(own_images),
-            code=code("genview.evaluation.published", script="published_probe"),
+            code=code("probe"),
             settings=recorded("probe", published_settings),
             model=evaluated_model,
             features=rules.probe_features.output.features,
@@ -82,7 +82,7 @@ rule score_zeroshot:
     """Zero-shot classification through clip_benchmark."""
     input:
         unpack(own_images),
-        code=code("genview.evaluation.zeroshot", script="zeroshot"),
+        code=code("score_zeroshot"),
         settings=recorded("score_zeroshot", zeroshot_settings),
         model=evaluated_model,
     output:
@@ -107,7 +107,7 @@ rule score_retrieval:
     """Image-text retrieval through clip_benchmark."""
     input:
         unpack(own_images),
-        code=code("genview.evaluation.retrieval", script="retrieval"),
+        code=code("score_retrieval"),
         settings=recorded("score_retrieval", retrieval_settings),
         model=evaluated_model,
     output:
@@ -131,7 +131,7 @@ rule score_retrieval:
 rule find_duplicates:
     """Pretraining images that are also test images of a dataset."""
     input:
-        code=code("genview.evaluation.duplicates", script="duplicates"),
+        code=code("find_duplicates"),
         settings=recorded("find_duplicates", duplicates_settings),
         manifest=MANIFEST,
         images=PACKED,
@@ -159,8 +159,8 @@ rule score_finetune:
     """The whole network, trained on shares of a dataset's labels."""
     input:
         unpack(own_images),
-        code=code("genview.evaluation.finetune", script="finetune"),
-        settings=recorded("finetune", finetune_settings),
+        code=code("score_finetune"),
+        settings=recorded("score_finetune", finetune_settings),
         model=evaluated_model,
     output:
         result=f"{RESULTS}/finetune/{{model}}/{{dataset}}.json",
@@ -184,8 +184,8 @@ rule score_finetune:
 rule score_detection:
     """Mask R-CNN with the run's encoder as its backbone."""
     input:
-        code=code("genview.evaluation.detection", script="detection"),
-        settings=recorded("detection", detection_settings),
+        code=code("score_detection"),
+        settings=recorded("score_detection", detection_settings),
         model=evaluated_model,
     output:
         result=f"{RESULTS}/detection/{{model}}/{{dataset}}.json",

@@ -53,10 +53,10 @@ def dataset_settings(wildcards):
     own = block is not None and block.kind == "own_labels"
     return {
         "dataset": named(wildcards),
-        "block": block.model_dump(mode="json") if block else None,
+        "block": block,
         "root": EVALUATION.root,
         "download": EVALUATION.download,
-        "source": STUDY.dataset.model_dump(mode="json") if own else None,
+        "source": STUDY.dataset if own else None,
         "seed": STUDY.seed,
         "study": STUDY.study,
     }
@@ -77,7 +77,7 @@ def zeroshot_settings(wildcards):
     return {
         **dataset_settings(wildcards),
         "batch_size": EVALUATION.zeroshot.batch_size,
-        "workers": EVALUATION.features.workers,
+        "runtime": {"workers": EVALUATION.features.workers},
     }
 
 
@@ -87,7 +87,7 @@ def retrieval_settings(wildcards):
         **dataset_settings(wildcards),
         "recall_at": EVALUATION.retrieval.recall_at,
         "batch_size": EVALUATION.retrieval.batch_size,
-        "workers": EVALUATION.features.workers,
+        "runtime": {"workers": EVALUATION.features.workers},
     }
 
 
@@ -97,9 +97,7 @@ def duplicates_settings(wildcards):
         **dataset_settings(wildcards),
         "purpose": first_purpose(named(wildcards)),
         **settings(
-            duplicates=EVALUATION.duplicates.model_dump(
-                mode="json", exclude={"enabled"}
-            ),
+            duplicates=EVALUATION.duplicates,
             encoder=STUDY.encoders[STUDY.foreground.encoder],
             pretraining=IMAGES,
         ),
@@ -107,7 +105,7 @@ def duplicates_settings(wildcards):
 
 
 # Which datasets are probed decides what runs, not how: it must not re-run the others.
-PROBE = EVALUATION.probe.model_dump(mode="json", exclude={"datasets"})
+PROBE = EVALUATION.probe
 
 
 def finetune_settings(wildcards):
@@ -116,7 +114,7 @@ def finetune_settings(wildcards):
         **dataset_settings(wildcards),
         **settings(
             features=EVALUATION.features,
-            finetune=EVALUATION.finetune.model_dump(mode="json", exclude={"datasets"}),
+            finetune=EVALUATION.finetune,
         ),
     }
 
@@ -130,7 +128,7 @@ def detection_settings(wildcards):
         dataset=wildcards.dataset,
         folder=DETECTION.datasets[wildcards.dataset],
         features=EVALUATION.features,
-        detection=DETECTION.model_dump(mode="json", exclude={"datasets"}),
+        detection=DETECTION,
         seed=STUDY.seed,
         study=STUDY.study,
     )

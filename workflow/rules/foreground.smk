@@ -4,7 +4,7 @@ include: "foreground_inputs.smk"
 rule sample_features:
     """Patch tokens of a seeded sample of images; dropped once the component is fitted."""
     input:
-        code=code("genview.foreground.tokens", script="sample_features"),
+        code=code("sample_features"),
         settings=recorded("sample_features", sample_settings),
         manifest=MANIFEST,
         images=PACKED,
@@ -35,7 +35,7 @@ rule sample_features:
 rule component:
     """Fit the first principal component of the sample's tokens, and project them on it."""
     input:
-        code=code("genview.foreground.component", script="component"),
+        code=code("component"),
         settings=recorded("component", component_settings),
         vector=given("vector", STUDY.pca.vector),
         tokens=rules.sample_features.output.tokens,
@@ -61,7 +61,7 @@ rule component:
 rule orient_pca:
     """Decide which side of the component is foreground, and the threshold; draw masks and maps."""
     input:
-        code=code("genview.foreground.choice", script="pca"),
+        code=code("orient_pca"),
         settings=recorded("orient_pca", pca=CHOICE, study=STUDY.study),
         component=rules.component.output.component,
         scores=rules.component.output.scores,
@@ -98,7 +98,7 @@ rule orient_pca:
 rule token_scores:
     """Encode a group of shards: per image the projection of each token, and the image embedding."""
     input:
-        code=code("genview.foreground.scores", script="token_scores"),
+        code=code("token_scores"),
         settings=recorded("token_scores", encoder_settings),
         manifest=MANIFEST,
         images=PACKED,
@@ -126,7 +126,7 @@ if STUDY.foreground.given:
     rule foreground_ratio:
         """Foreground ratios from a file in the published form."""
         input:
-            code=code("genview.foreground.ratio", script="given_foreground_ratio"),
+            code=code("foreground_ratio"),
             settings=recorded(
                 "foreground_ratio",
                 dataset=IMAGES,
@@ -156,7 +156,7 @@ else:
     rule foreground_ratio:
         """Share of each image's tokens above the threshold."""
         input:
-            code=code("genview.foreground.ratio", script="foreground_ratio"),
+            code=code("foreground_ratio"),
             settings=recorded("foreground_ratio", study=STUDY.study),
             scores=SCORES,
             pca=f"{MEASURING}/pca.safetensors",

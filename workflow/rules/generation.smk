@@ -4,7 +4,7 @@ include: "generation_inputs.smk"
 rule generate_views:
     """Generate one shard of a set of views: a WebDataset tar and its index."""
     input:
-        code=code("genview.generation.shard", script="views"),
+        code=code("generate_views"),
         settings=recorded("generate_views", view_settings),
         manifest=MANIFEST,
         images=PACKED,

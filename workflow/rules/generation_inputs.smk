@@ -29,5 +29,11 @@ def view_settings(wildcards):
     small = view.model is None or view.model.startswith("small/")
     weights = {"weights": shipped_weights("small/unclip")} if small else {}
     return settings(
-        view=view, seed=STUDY.seed, study=STUDY.study, **by_chance, **weights
+        view=view,
+        seed=STUDY.seed,
+        study=STUDY.study,
+        **by_chance,
+        **weights,
+        # Where the originals lie and how many may fail change no image.
+        runtime={"dataset": STUDY.dataset},
     )

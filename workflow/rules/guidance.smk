@@ -21,7 +21,7 @@ GUIDANCE_MODEL = (
 rule guidance_score:
     """Score the captions of a group of shards: how far does each constrain the picture, 1 to 4?"""
     input:
-        code=code("genview.guidance.scoring", GUIDANCE_BACKEND, script="guidance_score"),
+        code=code("guidance_score", GUIDANCE_BACKEND),
         settings=recorded(
             "guidance_score",
             guidance=STUDY.guidance.scoring(),

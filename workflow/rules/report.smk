@@ -4,7 +4,7 @@ rule report:
     # The audits, made from all views, stand for them: a thousand files less to look at for each set.
     input:
         **{name: files for name, files in measured().items() if name != "views"},
-        code=code("genview.report.build", script="report"),
+        code=code("report"),
         settings=recorded("report", configuration=STUDY),
         template=["genview/report/template.html", "genview/report/style.css"],
     output:

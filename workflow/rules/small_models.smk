@@ -12,7 +12,7 @@ rule small_models:
 rule small_model_part:
     """Train one part of the family; interrupted, it goes on from its checkpoint."""
     input:
-        code=code("recipes.small_models.__main__"),
+        code=code("small_model_part", "recipes.small_models.__main__"),
         needed=lambda wildcards: (
             [f"{FAMILY}/parts/clip.json", f"{FAMILY}/parts/autoencoder.json"]
             if wildcards.part == "unet"
@@ -39,7 +39,7 @@ rule small_model_part:
 rule small_model_directories:
     """Write the directories that open_clip, transformers and diffusers load."""
     input:
-        code=code("recipes.small_models.__main__"),
+        code=code("small_model_directories", "recipes.small_models.__main__"),
         parts=expand(
             f"{FAMILY}/parts/{{part}}.safetensors",
             part=["judge", "clip", "autoencoder", "unet"],
@@ -60,7 +60,11 @@ rule small_model_directories:
 rule small_model_figures:
     """Measure the family on unseen scenes, and write the figures into the model cards."""
     input:
-        code=code("recipes.small_models.__main__", "genview.foreground.pca"),
+        code=code(
+            "small_model_figures",
+            "recipes.small_models.__main__",
+            "genview.foreground.pca",
+        ),
         script="benchmarks/small_models.py",
         family=rules.small_model_directories.output,
     output:

@@ -4,7 +4,7 @@ include: "training_inputs.smk"
 rule quality_features:
     """Originals' backgrounds and captions' embeddings by the quality encoder, once, for all runs."""
     input:
-        code=code("genview.training.data.precompute", script="quality_features"),
+        code=code("quality_features"),
         settings=recorded("quality_features", quality_settings),
         manifest=MANIFEST,
         images=PACKED,
@@ -30,7 +30,7 @@ rule quality_features:
 rule train:
     """Train one run, from where it was stopped if it was, and save the model."""
     input:
-        code=code("genview.training.loop.trainer", script="train"),
+        code=code("train"),
         settings=recorded("train", run_settings),
         launcher="workflow/scripts/launch_training.sh",
         manifest=MANIFEST,

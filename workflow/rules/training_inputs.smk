@@ -4,24 +4,31 @@ QUALITY = f"{RESULTS}/foreground/{STUDY.quality_encoder}"
 
 
 def run_settings(wildcards):
-    """Settings of a run: what does not enter its numbers, such as loader processes, re-runs nothing."""
-    run = STUDY.runs[wildcards.run].model_dump(mode="json")
-    run["data"].pop("workers")
-    run.pop("log_every_steps")
-    run["checkpoints"].pop("every_steps")
-    run["checkpoints"].pop("keep")
+    """Settings of a run, and of what it starts from and is judged by."""
+    run = STUDY.runs[wildcards.run]
     encoder = STUDY.encoders[STUDY.quality_encoder]
     quality = (
         {"quality_encoder": encoder} if STUDY.runs[wildcards.run].uses_quality else {}
     )
     initial = STUDY.initial(wildcards.run)
     started = {"initial": initial} if initial else {}
-    return settings(run=run, seed=STUDY.seed, study=STUDY.study, **quality, **started)
+    return settings(
+        run=run,
+        seed=STUDY.seed,
+        study=STUDY.study,
+        **quality,
+        **started,
+        runtime={"dataset": STUDY.dataset},
+    )
 
 
 def quality_settings(wildcards):
     """Settings of the quality features: the encoder, whatever run asks for them."""
-    return settings(encoder=STUDY.encoders[wildcards.encoder], study=STUDY.study)
+    return settings(
+        encoder=STUDY.encoders[wildcards.encoder],
+        study=STUDY.study,
+        runtime={"dataset": STUDY.dataset},
+    )
 
 
 def run_tars(wildcards):

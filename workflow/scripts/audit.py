@@ -2,24 +2,24 @@
 
 from genview import stage
 from genview.audit import audit
-from genview.config import load
+from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit
 from genview.data.reader import data_root
 
-with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "audit") as job:
+    settings = job.settings
     audit.run(
         Audit.model_validate(settings["audit"]),
         {name: Encoder.model_validate(block) for name, block in settings["encoders"].items()},
         audit.Views(
             name=snakemake.wildcards.view,
             manifest=snakemake.input.manifest,
-            root=data_root(load.parse(snakemake.config).dataset, snakemake.input.manifest),
+            root=data_root(Dataset.model_validate(settings["dataset"]), snakemake.input.manifest),
             indexes=snakemake.input.indexes,
             tars=snakemake.input.tars,
         ),
         audit.Artifacts(snakemake.output.quality, snakemake.output.picture, snakemake.output.examples),
         seed=settings["seed"],
-        stamp=stage.stamp("audit", settings["study"], settings, "genview.audit.audit"),
+        stamp=job.stamp,
     )

@@ -3,11 +3,11 @@
 from genview import stage
 from genview.foreground import component
 
-with stage.running(snakemake.log[0]):
+with stage.job(snakemake, "component") as job:
     component.run(
         snakemake.input.tokens,
         snakemake.input.images,
-        vector=stage.settings(snakemake.input.settings)["vector"],
+        vector=job.settings["vector"],
         component=snakemake.output.component,
         sample_scores=snakemake.output.scores,
     )

@@ -3,8 +3,8 @@
 from genview import stage
 from genview.conditions import merge
 
-with stage.running(snakemake.log[0]):
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "conditions") as job:
+    settings = job.settings
     merge.run(
         manifest=snakemake.input.manifest,
         noise_level=snakemake.input.noise_level or None,
@@ -14,5 +14,5 @@ with stage.running(snakemake.log[0]):
         modes=settings["modes"],
         conditions=snakemake.output.conditions,
         unmatched=snakemake.output.unmatched,
-        stamp=stage.stamp("conditions", settings["study"], settings, "genview.conditions.merge"),
+        stamp=job.stamp,
     )

@@ -7,8 +7,8 @@ from genview import stage
 from genview.config.evaluation import Detection, Features
 from genview.evaluation import coco, detection
 
-with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)), tempfile.TemporaryDirectory() as drawn:
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "detection") as job, tempfile.TemporaryDirectory() as drawn:
+    settings = job.settings
     block = Detection.model_validate(settings["detection"])
     if settings["folder"] is None:
         coco.write_scenes(drawn, train=block.scenes_train, test=block.scenes_test, seed=settings["seed"])
@@ -21,5 +21,5 @@ with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)), te
         model=snakemake.input.model,
         work=snakemake.params.work,
         output=snakemake.output.result,
-        stamp=stage.stamp("detection", settings["study"], settings, "genview.evaluation.detection"),
+        stamp=job.stamp,
     )

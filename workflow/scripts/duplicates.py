@@ -9,8 +9,8 @@ from genview.config.evaluation import Duplicates
 from genview.evaluation import duplicates
 from genview.evaluation.datasets import Request
 
-with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "duplicates") as job:
+    settings = job.settings
     duplicates.run(
         Request.of_rule(settings, snakemake.input.manifest),
         Duplicates.model_validate(settings["duplicates"]),
@@ -24,5 +24,5 @@ with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
             *map(Path, (snakemake.output.result, snakemake.output.exclusion, snakemake.output.pictures))
         ),
         log=Path(snakemake.log[0]),
-        stamp=stage.stamp("duplicates", settings["study"], settings, "genview.evaluation.duplicates"),
+        stamp=job.stamp,
     )

@@ -5,8 +5,8 @@ from genview.config.evaluation import Features, Finetune
 from genview.evaluation import finetune
 from genview.evaluation.datasets import Request
 
-with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "finetune") as job:
+    settings = job.settings
     finetune.run(
         Request.of_rule(settings, snakemake.input.get("manifest")),
         Features.model_validate(settings["features"]),
@@ -14,5 +14,5 @@ with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
         model=snakemake.input.model,
         work=snakemake.params.work,
         output=snakemake.output.result,
-        stamp=stage.stamp("finetune", settings["study"], settings, "genview.evaluation.finetune"),
+        stamp=job.stamp,
     )

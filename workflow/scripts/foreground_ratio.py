@@ -3,11 +3,10 @@
 from genview import stage
 from genview.foreground import ratio
 
-with stage.running(snakemake.log[0]):
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "foreground_ratio") as job:
     ratio.run(
         snakemake.input.scores,
         component=snakemake.input.pca,
         ratio=snakemake.output.ratio,
-        stamp=stage.stamp("foreground_ratio", settings["study"], settings, "genview.foreground.ratio"),
+        stamp=job.stamp,
     )

@@ -5,12 +5,12 @@ from genview.config.dataset import Dataset
 from genview.data import reader
 from genview.foreground import ratio
 
-with stage.running(snakemake.log[0]):
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "foreground_ratio") as job:
+    settings = job.settings
     dataset = Dataset.model_validate(settings["dataset"])
     ratio.run_given(
         settings["given"],
         ratio=snakemake.output.ratio,
-        stamp=stage.stamp("foreground_ratio", settings["study"], settings, "genview.foreground.ratio"),
+        stamp=job.stamp,
         image_root=reader.data_root(dataset, snakemake.output.ratio),
     )

@@ -6,8 +6,8 @@ from genview.config.dataset import Dataset
 from genview.config.guidance import Guidance
 from genview.data import reader
 
-with stage.running(snakemake.log[0]):
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "guidance_scale") as job:
+    settings = job.settings
     dataset = settings["dataset"] and Dataset.model_validate(settings["dataset"])
     guidance_scale.run(
         Guidance.model_validate(settings["guidance"]),
@@ -16,5 +16,5 @@ with stage.running(snakemake.log[0]):
         output=snakemake.output.scales,
         seed=settings["seed"],
         root=reader.data_root(dataset, snakemake.input.manifest) if dataset else None,
-        stamp=stage.stamp("guidance_scale", settings["study"], settings, "genview.conditions.guidance_scale"),
+        stamp=job.stamp,
     )

@@ -6,14 +6,14 @@ from genview import stage
 from genview.config.dataset import Dataset
 from genview.data import ingest
 
-with stage.running(snakemake.log[0]):
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "manifest") as job:
+    settings = job.settings
     ingest.run(
         Dataset.model_validate({**settings["dataset"], "workers": snakemake.threads}),
         seed=settings["seed"],
         manifest=snakemake.output.manifest,
         rejected=snakemake.output.rejected,
         images=snakemake.output.images,
-        stamp=stage.stamp("manifest", settings["study"], settings, "genview.data.ingest"),
+        stamp=job.stamp,
         failures=Path(snakemake.log[0]).with_name("failures.csv"),
     )

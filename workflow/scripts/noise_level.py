@@ -6,14 +6,14 @@ from genview.config.dataset import Dataset
 from genview.config.foreground import NoiseLevel
 from genview.data import reader
 
-with stage.running(snakemake.log[0]):
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "noise_level") as job:
+    settings = job.settings
     noise_level.run(
         NoiseLevel.model_validate(settings["noise_level"]),
         manifest=snakemake.input.manifest,
         ratio=snakemake.input.ratio or None,
         noise_level=snakemake.output.noise_level,
         seed=settings["seed"],
-        stamp=stage.stamp("noise_level", settings["study"], settings, "genview.conditions.noise_level"),
+        stamp=job.stamp,
         image_root=reader.data_root(Dataset.model_validate(settings["dataset"]), snakemake.input.manifest),
     )

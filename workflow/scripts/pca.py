@@ -4,8 +4,8 @@ from genview import stage
 from genview.config.foreground import PrincipalComponent
 from genview.foreground import choice
 
-with stage.running(snakemake.log[0]):
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "pca") as job:
+    settings = job.settings
     choice.run(
         PrincipalComponent.model_validate(settings["pca"]),
         component=snakemake.input.component,
@@ -15,5 +15,5 @@ with stage.running(snakemake.log[0]):
         summary=snakemake.output.summary,
         histogram=snakemake.output.histogram,
         masks=snakemake.output.masks,
-        stamp=stage.stamp("pca", settings["study"], settings, "genview.foreground.choice"),
+        stamp=job.stamp,
     )

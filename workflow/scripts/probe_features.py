@@ -5,12 +5,12 @@ from genview.config.evaluation import Features
 from genview.evaluation import features
 from genview.evaluation.datasets import Request
 
-with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "probe_features") as job:
+    settings = job.settings
     features.run(
         Request.of_rule(settings, snakemake.input.get("manifest")),
         Features.model_validate(settings["features"]),
         model=snakemake.input.model,
         output=snakemake.output.features,
-        stamp=stage.stamp("probe_features", settings["study"], settings, "genview.evaluation.features"),
+        stamp=job.stamp,
     )

@@ -5,8 +5,8 @@ from genview.config.evaluation import Features, Probe
 from genview.evaluation import published
 from genview.evaluation.datasets import Request
 
-with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "probe") as job:
+    settings = job.settings
     published.run(
         Request.of_rule(settings, snakemake.input.get("manifest")),
         Features.model_validate(settings["features"]),
@@ -15,5 +15,5 @@ with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
         features=snakemake.input.features,
         output=snakemake.output.result,
         images=snakemake.output.images,
-        stamp=stage.stamp("probe", settings["study"], settings, "genview.evaluation.published"),
+        stamp=job.stamp,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from genview import stage
 from genview.data import published
 
-with stage.running(snakemake.log[0]):
+with stage.job(snakemake, "published_tables") as job:
     published.export(
         snakemake.input.manifest,
         snakemake.input.ratio,

@@ -5,9 +5,9 @@ from pathlib import Path
 from genview import stage
 from genview.report import build
 
-with stage.running(snakemake.log[0]):
+with stage.job(snakemake, "report") as job:
     build.run(
-        stage.settings(snakemake.input.settings)["configuration"],
+        job.settings["configuration"],
         results=Path(snakemake.output.page).parent,
         page_file=snakemake.output.page,
         summary_file=snakemake.output.summary,

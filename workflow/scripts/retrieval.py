@@ -4,8 +4,8 @@ from genview import stage
 from genview.evaluation import retrieval
 from genview.evaluation.datasets import Request
 
-with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "retrieval") as job:
+    settings = job.settings
     retrieval.run(
         Request.of_rule(settings, snakemake.input.get("manifest")),
         model=snakemake.input.model,
@@ -14,5 +14,5 @@ with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
         workers=settings["workers"],
         output=snakemake.output.result,
         images=snakemake.output.images,
-        stamp=stage.stamp("retrieval", settings["study"], settings, "genview.evaluation.retrieval"),
+        stamp=job.stamp,
     )

@@ -5,8 +5,8 @@ from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.foreground import tokens
 
-with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "sample_features") as job:
+    settings = job.settings
     tokens.run(
         Encoder.model_validate(settings["encoder"]),
         Dataset.model_validate(settings["dataset"]),

@@ -5,8 +5,8 @@ from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.foreground import scores
 
-with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "token_scores") as job:
+    settings = job.settings
     scores.run(
         Encoder.model_validate(settings["encoder"]),
         Dataset.model_validate(settings["dataset"]),
@@ -15,5 +15,5 @@ with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
         component=snakemake.input.component,
         scores=snakemake.output.scores,
         workers=snakemake.threads - 1,
-        stamp=stage.stamp("token_scores", settings["study"], settings, "genview.foreground.scores"),
+        stamp=job.stamp,
     )

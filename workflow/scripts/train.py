@@ -3,28 +3,30 @@
 from pathlib import Path
 
 from genview import stage
-from genview.config import load
+from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
+from genview.config.training import Run
 from genview.training import launch
 from genview.training.job import Job, Quality
 
-with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
-    study = load.parse(snakemake.config)
-    run = study.runs[snakemake.wildcards.run]
+with stage.job(snakemake, "train") as job:
+    settings = job.settings
+    run = Run.model_validate(settings["run"])
     model, logs = Path(snakemake.output.model), Path(snakemake.log[0]).parent
     shards = list(zip(snakemake.input.get("tars", []), snakemake.input.get("indexes", [])))
     each = len(shards) // max(len(run.data.views), 1)
-    initial = study.initial(snakemake.wildcards.run)
-    job = Job(
+    initial = settings.get("initial")
+    training = Job(
         run=run,
         name=snakemake.wildcards.run,
-        study=study.study,
-        seed=study.seed,
-        dataset=study.dataset,
+        study=settings["study"],
+        seed=settings["seed"],
+        code=job.stamp["code"],
+        dataset=Dataset.model_validate(settings["dataset"]),
         manifest=snakemake.input.manifest,
         views={name: tuple(shards[i * each : (i + 1) * each]) for i, name in enumerate(run.data.views)},
         quality=Quality(
-            encoder=study.encoders[study.quality_encoder],
+            encoder=Encoder.model_validate(settings["quality_encoder"]),
             component=snakemake.input.component,
             features=tuple(snakemake.input.get("features", [])),
         )
@@ -37,7 +39,7 @@ with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
         logs=str(logs),
     )
     launch.run(
-        job,
+        training,
         logs / "job.json",
         launcher=Path(snakemake.input.launcher),
         log=logs / "processes.log",

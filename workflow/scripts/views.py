@@ -3,15 +3,15 @@
 from pathlib import Path
 
 from genview import stage
-from genview.config import load
+from genview.config.dataset import Dataset
 from genview.config.views import ViewSet
 from genview.data.reader import data_root
 from genview.generation import shard
 
-with stage.running(snakemake.log.text, gpus=snakemake.resources.get("gpu", 0)):
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "views") as job:
+    settings = job.settings
     # Where the originals lie and how many may fail change no image, so they are no parameters that re-run the rule.
-    dataset = load.parse(snakemake.config).dataset
+    dataset = Dataset.model_validate(settings["dataset"])
     tar = Path(snakemake.output.tar)
     shard.run(
         shard.Shard(
@@ -27,7 +27,7 @@ with stage.running(snakemake.log.text, gpus=snakemake.resources.get("gpu", 0)):
             index=Path(snakemake.output.index),
             statistics=Path(snakemake.log.statistics),
             work=tar.parent / ".work",
-            stamp=stage.stamp("views", settings["study"], settings, "genview.generation.shard"),
+            stamp=job.stamp,
             levels=settings.get("levels", ()),
             scales=settings.get("scales", ()),
             maximum_rejects=dataset.maximum_rejects,

@@ -4,8 +4,8 @@ from genview import stage
 from genview.evaluation import zeroshot
 from genview.evaluation.datasets import Request
 
-with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
-    settings = stage.settings(snakemake.input.settings)
+with stage.job(snakemake, "zeroshot") as job:
+    settings = job.settings
     zeroshot.run(
         Request.of_rule(settings, snakemake.input.get("manifest")),
         model=snakemake.input.model,
@@ -13,5 +13,5 @@ with stage.running(snakemake.log[0], gpus=snakemake.resources.get("gpu", 0)):
         workers=settings["workers"],
         output=snakemake.output.result,
         images=snakemake.output.images,
-        stamp=stage.stamp("zeroshot", settings["study"], settings, "genview.evaluation.zeroshot"),
+        stamp=job.stamp,
     )

@@ -59,7 +59,7 @@ class Trainer:
                 f"run {what.name} is for {run.world_size} processes (gpus_per_node x nodes), but {world_size} were "
                 "started; the batch, its negatives and its quality weights would be others, so it is not run"
             )
-        self.identity = job.identity(what, provenance.code_digest("genview.training.loop.trainer"))
+        self.identity = job.identity(what, what.code or provenance.code_digest("genview.training.__main__"))
         self.parts = assembly.assemble(what, self.device)
         self.order = Order(
             len(self.parts.samples), run.batch_size, run.accumulate, world_size, chance.bits(self.parts.seed, "order")
