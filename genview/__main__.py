@@ -1,50 +1,34 @@
-"""Command line: check a configuration, print it with the origin of each value, compare two studies."""
+"""The command ``genview``: run a study, check it, look at its configuration, compare it with another."""
 
 import argparse
 import sys
+from pathlib import Path
 
-from genview import preflight
-from genview.config import load, origin
+from genview.commands import table
 from genview.errors import GenviewError
-from genview.report import compare
 
-CONFIGURATION = "config/config.yaml"
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    study = load.load(arguments.config)
-    preflight.require(study)
-    if told := preflight.collection.told(study):
-        print(f"{study.dataset.path}: {told}")
-    print(f"{arguments.config}: the study {study.study!r} can run")
-
-
-def _config(arguments: argparse.Namespace) -> None:
-    if arguments.schema:
-        print(origin.schema_text(), end="")
-    else:
-        print(origin.annotated(load.load(arguments.config), origin.layers(arguments.config)), end="")
-
-
-def _compare(arguments: argparse.Namespace) -> None:
-    compare.show(arguments.first, arguments.second)
+CODES = """exit status:
+  0    done
+  1    something is wrong with what was given; the message says what, and what to do
+  2    the command itself is not known or incomplete
+  130  stopped by Ctrl-C
+`genview run` ends with Snakemake's own status: 0, or 1 if a job failed."""
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line's arguments."""
-    top = argparse.ArgumentParser(prog="python -m genview", description=__doc__)
-    commands = top.add_subparsers(dest="command", required=True)
-    check = commands.add_parser("check", help="list everything that would stop a study, without computing anything")
-    check.set_defaults(run=_check)
-    config = commands.add_parser("config", help="print the effective configuration with the origin of each value")
-    config.add_argument("--schema", action="store_true", help="print the JSON schema instead, for editors")
-    config.set_defaults(run=_config)
-    for command in (check, config):
-        command.add_argument("--config", default=CONFIGURATION, metavar="FILE", help="default: %(default)s")
-    both = commands.add_parser("compare", help="print what differs between two studies, and whether it matters")
-    both.add_argument("first", help="folder of a study's results, such as results/default")
-    both.add_argument("second", help="the other one")
-    both.set_defaults(run=_compare)
+    form = argparse.RawDescriptionHelpFormatter
+    top = argparse.ArgumentParser(prog="genview", description=__doc__, epilog=CODES, formatter_class=form)
+    version = (Path(__file__).parent / "VERSION").read_text(encoding="utf-8").strip()
+    top.add_argument("--version", action="version", version=f"genview {version}")
+    each = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in table.COMMANDS.items():
+        epilog = f"example:\n  {module.EXAMPLE}\n\n{CODES}"
+        command = each.add_parser(
+            name, help=module.HELP, description=module.__doc__, epilog=epilog, formatter_class=form
+        )
+        module.arguments(command)
+        command.set_defaults(run=module.run)
     return top
 
 
@@ -52,14 +36,21 @@ def main(words: list[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0, or 1 after a user's error, which is printed alone.
+        The exit status: 0, 1 after a user's error, which is printed alone, or 130 after Ctrl-C.
     """
-    arguments = parser().parse_args(words)
+    words = sys.argv[1:] if words is None else words
+    if words[:1] == ["run"] and not {"-h", "--help"} & set(words):
+        # Snakemake's options are not this parser's, which would take some for its own.
+        arguments = argparse.Namespace(run=table.COMMANDS["run"].run, options=words[1:])
+    else:
+        arguments = parser().parse_args(words)
     try:
         arguments.run(arguments)
     except GenviewError as error:
         print(f"genview: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from genview import atomic, meaning
+from genview import atomic, home, meaning
 
 PACKAGE = Path(__file__).parent
 
@@ -113,7 +113,8 @@ def sources(*starts: str) -> tuple[str, ...]:
     """Paths of all files that running ``starts`` would read of the package, and of the starting scripts, sorted.
 
     Args:
-        starts: modules of the package by name, or scripts by path (ending in ``.py``).
+        starts: modules of the package by name; scripts by path, ending in ``.py``; other files by path, taken as they
+            are.
 
     Raises:
         ModuleNotFoundError: a module is not part of the package.
@@ -125,6 +126,8 @@ def sources(*starts: str) -> tuple[str, ...]:
             modules, data = _named(Path(start))
             files |= {Path(start), *data}
             pending.extend(modules)
+        elif "/" in start:
+            files.add(Path(start))
         else:
             pending.append(start)
     while pending:
@@ -186,11 +189,11 @@ def _sha256(path: str) -> str:
 
 
 def _name(path: str) -> str:
-    """A file's name in records, wherever the package lies: scripts of the workflow by their last two parts."""
-    try:
-        return Path(path).resolve().relative_to(PACKAGE.parent.resolve()).as_posix()
-    except ValueError:
-        return Path(*Path(path).parts[-2:]).as_posix()
+    """A file's name in records: as in the repository, wherever package and workflow are installed."""
+    for root in (home.HOME, PACKAGE.parent):
+        if Path(path).resolve().is_relative_to(root.resolve()):
+            return Path(path).resolve().relative_to(root.resolve()).as_posix()
+    return Path(path).name
 
 
 def code_digest(*starts: str) -> str:

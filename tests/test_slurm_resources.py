@@ -1,4 +1,4 @@
-"""What jobs ask a cluster for: on a real SLURM, with the rules' own functions under rules that only note what they got."""
+"""What jobs ask a cluster for: the rules' functions on a real SLURM, under rules that only note."""
 
 import os
 import re
@@ -26,18 +26,17 @@ rule all:
 
 rule hungry:
     output: "hungry.txt"
-    resources: mem_mb=memory(150), runtime=minutes(5)
-    shell: "echo {resources.mem_mb} {resources.runtime} >> hungry.log;"
-        "python -c 'import time; b = bytearray(160_000_000); time.sleep(8)'; touch {output}"
+    resources: mem_mb=memory(500), runtime=minutes(5)
+    shell: "python -c 'import time; b = bytes([1]) * 500_000_000; time.sleep(8)'; touch {output}"
 
 rule slow:
     output: "slow.txt"
-    resources: mem_mb=memory(200), runtime=minutes(1)
-    shell: "echo {resources.mem_mb} {resources.runtime} >> slow.log; test {resources.runtime} = 2 || sleep 200; touch {output}"
+    resources: mem_mb=memory(600), runtime=minutes(1)
+    shell: "test -e tried || {{ touch tried; sleep 200; }}; touch {output}"
 
 rule train:
     output: "train.txt"
-    resources: **gpus(1), mem_mb=memory(200), runtime=5, slurm_extra=warned("train")
+    resources: **gpus(1), mem_mb=memory(600), runtime=5, slurm_extra=warned("train")
     shell: "echo $CUDA_VISIBLE_DEVICES > {output}; scontrol show job $SLURM_JOB_ID >> {output}"
 
 onstart:
@@ -52,7 +51,7 @@ onstart:
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
     (folder / "Snakefile").write_text(TOY.replace("REPOSITORY", str(REPOSITORY)))
-    with private_slurm.cluster(tmp_path_factory.mktemp("slurm"), cpus=4, gpus=2, memory_mb=1000) as cluster:
+    with private_slurm.cluster(tmp_path_factory.mktemp("slurm"), cpus=4, gpus=2, memory_mb=4000) as cluster:
 
         def snakemake(*arguments: str) -> tuple[int, str]:
             environment = {**os.environ, **cluster.environment(), "PYTHONPATH": str(REPOSITORY)}
@@ -80,8 +79,9 @@ def test_a_retry_asks_for_more_of_what_was_short_and_the_site_and_the_rule_are_j
     site = ["--default-resources", "gpu_gres=gpu", "slurm_extra='--mail-type=NONE'"]
     status, said = snakemake(*site, "--set-resources", "train:slurm_extra='--nice=5'")
     assert status == 0, said[-6000:]
-    assert (folder / "hungry.log").read_text().split() == ["150", "5", "300", "5"], "memory alone grows"
-    assert (folder / "slow.log").read_text().split() == ["200", "1", "200", "2"], "time alone grows"
+    asked = re.findall(r"sbatch call: .*--comment rule_(\w+) .*-t (\d+) --mem (\d+)", said)
+    assert [numbers for rule, *numbers in asked if rule == "hungry"] == [["5", "500"], ["5", "1000"]], "memory grows"
+    assert [numbers for rule, *numbers in asked if rule == "slow"] == [["1", "600"], ["2", "600"]], "time grows"
     (call,) = re.findall(r"sbatch call: .*rule_train.*", said)
     assert "--nice=5 --signal=TERM@300" in call, "the warning is lost to --set-resources"
     assert "--gres=gpu:1" in call and "--gpus" not in call and "--ntasks-per-gpu" not in call
@@ -93,10 +93,10 @@ def test_a_retry_asks_for_more_of_what_was_short_and_the_site_and_the_rule_are_j
 @pytest.mark.slow
 @pytest.mark.slurm
 def test_what_no_node_has_is_refused_before_the_first_job_by_name(run):
-    folder, snakemake = run
+    _, snakemake = run
     status, said = snakemake("--forceall", "--set-resources", "train:mem_mb=5000", "slow:gres='gpu:3'")
     assert status and "rule train" not in re.findall(r"sbatch call: .*", said)
-    assert "train, in the default partition: 5000 MB of 1000" in said and "slow" in said and "3 GPUs of 2" in said
+    assert "train, in the default partition: 5000 MB of 4000" in said and "slow" in said and "3 GPUs of 2" in said
     status, said = snakemake("--forceall", "--set-resources", "train:slurm_extra='--gres=gpu:1'")
     assert status and "not allowed in the 'slurm_extra'" in said and "sbatch call" not in said
 

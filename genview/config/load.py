@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from genview import words
+from genview import home, words
 from genview.config.base import NAME_PATTERN, SHA256_PATTERN, expanded
 from genview.config.merge import merged
 from genview.config.methods import BLOCKS
@@ -131,7 +131,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         GenviewError: the file is missing or is not a mapping in YAML.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = home.found(path).read_text(encoding="utf-8")
         values = yaml.safe_load(text)
         twice = _twice(yaml.compose(text, yaml.SafeLoader))
     except FileNotFoundError:

@@ -2,7 +2,7 @@ import functools
 import gc
 from pathlib import Path
 
-from genview import made, provenance, stage
+from genview import home, made, provenance, stage
 from genview.config import load as configuration
 from genview.config.base import fingerprint as fingerprint_of
 from genview.config.base import runtime as runtime_of
@@ -83,8 +83,8 @@ def standing(rule_name, kind, record_of):
     return of_wildcards
 
 
-def code(rule_name, *modules):
-    """The file that stands for the code of a rule: its script, all that this imports, and modules found at run time.
+def code(rule_name, *modules, files=()):
+    """The file that stands for the code of a rule: its script, all that this imports, modules found at run time, files.
 
     One input instead of some forty. Comments, docstrings and layout are no code.
     """
@@ -94,9 +94,9 @@ def code(rule_name, *modules):
         described = workflow.get_rule(rule_name)
         script = described.script
         starts = [str(Path(described.snakefile).parent / script)] if script else []
-        files = CODE.files(*starts, *modules)
+        found = CODE.files(*starts, *modules, *map(str, map(home.file, files)))
         CODE.keep()
-        return record("code", [rule_name], files)
+        return record("code", [rule_name], found)
 
     return standing(rule_name, "code", lambda wildcards: path())
 

@@ -6,7 +6,6 @@ rule report:
         **{name: files for name, files in measured().items() if name != "views"},
         code=code("report"),
         settings=recorded("report", configuration=STUDY),
-        template=["genview/report/template.html", "genview/report/style.css"],
     output:
         page=report(
             f"{RESULTS}/report.html", caption="../report/page.rst", category="study"

@@ -30,9 +30,8 @@ rule quality_features:
 rule train:
     """Train one run, from where it was stopped if it was, and save the model."""
     input:
-        code=code("train"),
+        code=code("train", files=[LAUNCHER]),
         settings=recorded("train", run_settings),
-        launcher="workflow/scripts/launch_training.sh",
         manifest=MANIFEST,
         images=PACKED,
         tars=run_tars,

@@ -1,5 +1,6 @@
 # What the rules of training.smk are given, by run: the functions stand apart from the rules.
 
+LAUNCHER = "workflow/scripts/launch_training.sh"
 QUALITY = f"{RESULTS}/foreground/{STUDY.quality_encoder}"
 
 

@@ -41,7 +41,7 @@ with stage.job(snakemake, "train") as job:
     launch.run(
         training,
         logs / "job.json",
-        launcher=Path(snakemake.input.launcher),
+        launcher=Path(snakemake.scriptdir) / "launch_training.sh",
         log=logs / "processes.log",
         cores=snakemake.threads,
     )

@@ -1,0 +1,7 @@
+"""The commands, in the order in which ``genview --help`` lists them; a further one is a module and a line here."""
+
+from types import ModuleType
+
+from genview.commands import check, compare, config, run
+
+COMMANDS: dict[str, ModuleType] = {"run": run, "check": check, "config": config, "compare": compare}
