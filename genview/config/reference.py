@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
+from genview.config.base import RuntimeOnly
 from genview.config.study import Study
 
 LONGEST = 120
@@ -20,6 +21,8 @@ HEADER = """# Every setting
 A study is one YAML file. What it does not state has the default below, or comes from the file that it `extends`.
 `genview config --config FILE` prints the effective configuration with the origin of each value,
 `genview config --schema` the schema that editors complete and check by, `genview config --reference` this page.
+
+A change of a setting re-runs what it reaches; one that *changes no result* re-runs nothing.
 """
 
 
@@ -98,4 +101,5 @@ def _default(field: FieldInfo) -> str:
 
 
 def _meaning(field: FieldInfo) -> str:
-    return " ".join((field.description or "").replace("``", "`").split()).replace("|", "\\|")
+    text = " ".join((field.description or "").replace("``", "`").split()).replace("|", "\\|")
+    return f"{text} *Changes no result.*".strip() if RuntimeOnly in field.metadata else text
