@@ -1,8 +1,9 @@
 """The parts of ``on_gpu.py``: each measures one stage's work on the device, beside the plain way of doing it."""
 
 import contextlib
-import dataclasses
+import functools
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -14,13 +15,14 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
+from genview import device as devices
 from genview.config import load as configuration
 from genview.config.augmentation import PRESETS, Augmentation, Slot
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.config.training import Run
 from genview.config.views import ViewSet
-from genview.encoders import look
+from genview.encoders import build, look
 from genview.evaluation import logistic
 from genview.foreground import pca
 from genview.generation import pipelines
@@ -155,7 +157,7 @@ def unclip(bench, view: ViewSet):
     """The pipeline of Stable Diffusion 2.1 unCLIP with random weights; the small one without a GPU."""
     with tempfile.TemporaryDirectory() as scratch:
         if bench.on_gpu:
-            folder = unclip_architecture.save_random(Path(scratch) / "model", pipelines.DTYPES[view.precision])
+            folder = unclip_architecture.save_random(Path(scratch) / "model", devices.DTYPES[view.precision])
             view = view.model_copy(update={"model": str(folder)})
         loaded = pipelines.load(view, bench.device)
     loaded.pipeline.set_progress_bar_config(disable=True)
@@ -251,23 +253,47 @@ def guidance(bench) -> None:
     bench.write("guidance", **figures)
 
 
-def run_of(bench, study, batch: int, epochs: int, workers: int) -> Run:
-    """The paper's run for so many epochs, all terms from the first, on this machine."""
-    run = study.runs["genviewpp"].model_dump()
-    run.update(epochs=epochs, batch_size=batch, gpus_per_node=1, nodes=1, log_every_steps=5)
-    run["method"]["switch_epoch"] = 0
-    run["optimizer"]["warmup_epochs"] = 0
-    run["data"].update(workers=workers, missing="original", views={}, minimum_views=4)
-    run["checkpoints"].update(keep=1)
+SMALL_SLOTS = {"slots": [{"image_size": 32}, {"image_size": 32, "crops": 2}]}
+
+
+def run_of(bench, study, name: str, batch: int, epochs: int, workers: int) -> Run:
+    """A method's run on ViT-B/16 for so many epochs; of genviewpp the paper's, with all terms from the first."""
+    shape = {
+        "epochs": epochs, "batch_size": batch, "gpus_per_node": 1, "nodes": 1, "log_every_steps": 5,
+        "precision": "bf16" if bench.on_gpu else "fp32", "compile": bench.on_gpu, "checkpoints": {"keep": 1},
+        "optimizer": {"warmup_epochs": 0}, "data": {"workers": workers}, "model": {"architecture": "base"},
+    }  # fmt: skip
+    if name == "genviewpp":
+        run = study.runs["genviewpp"]
+        method = {**run.method.model_dump(), "switch_epoch": 0}
+        shape["data"].update(minimum_views=4)
+    else:
+        method = {"name": name}
+        if not bench.on_gpu:
+            shape["data"].update(SMALL_SLOTS)
     if not bench.on_gpu:
-        run["model"].update(architecture="tiny")
-        run["method"]["projector"] = [32, 16]
-        run.update(precision="fp32", compile=False)
-    return Run.model_validate(run)
+        shape["model"] = {"architecture": "tiny"}
+        method.update({"projector": [32, 16]} if name == "genviewpp" else {})
+    return Run.model_validate({**shape, "method": method})
 
 
-def training(bench) -> None:
-    """The whole loop from JPEGs to steps: ViT-B/16 with captions, judged by ConvNeXt-B; what the loader gives alone."""
+def operations_of_a_sample(bench, trainer) -> float:
+    """Of a step: towers forward and backward, the momentum network's and the judge's forward; no heads, no text."""
+    built = build.build(trainer.parts.architecture, trainer.run.model, seed=0).to(bench.device).eval()
+    samples, total = trainer.parts.samples, 0.0
+    for number, (size, views) in enumerate(zip(samples.sizes, samples.groups)):
+        forward = operations(built.visual.trunk, torch.zeros(1, 3, size, size, device=bench.device))
+        total += 3 * len(views) * forward + (
+            2 * forward if trainer.run.method.name != "genviewpp" and not number else 0
+        )
+        if trainer.method.scorer is not None:
+            judge = trainer.method.scorer.encoder
+            total += len(views) * operations(judge.encode, torch.zeros(1, 3, judge.image_size, judge.image_size))
+    return total
+
+
+def train(bench, name: str) -> None:
+    """A method's whole loop from JPEGs to steps, and what its loader gives alone."""
     study = configuration.load(ROOT / "config" / "cc3m.yaml")
     judge = study.encoders["convnext"].model_copy(update={"pretrained": "random", "sha256": None, "batch_size": 256})
     if not bench.on_gpu:
@@ -276,46 +302,66 @@ def training(bench) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         collection.write(folder, count, (256, 256))
-        dataset, manifest = Dataset(source="folder", path=str(folder)), str(folder / "manifest.parquet")
-        width = look.load(judge, "cpu").token_dim
-        direction = np.random.default_rng(0).standard_normal(width)
-        pca.save(pca.PCA(np.zeros(width), direction / np.linalg.norm(direction), 0.5, 1, threshold=0.0), folder / "pca")
-        precompute.run(
-            dataset, judge, manifest=manifest, group="0-of-1", component=folder / "pca",
-            output=folder / "quality", stamp=collection.STAMP, workers=workers,
-        )  # fmt: skip
+        dataset, manifest, quality = Dataset(source="folder", path=str(folder)), str(folder / "manifest.parquet"), None
+        run = run_of(bench, study, name, batch, epochs, workers)
+        if run.uses_quality:
+            width = look.load(judge, "cpu").token_dim
+            direction = np.random.default_rng(0).standard_normal(width)
+            component = pca.PCA(np.zeros(width), direction / np.linalg.norm(direction), 0.5, 1, threshold=0.0)
+            pca.save(component, folder / "pca")
+            precompute.run(
+                dataset, judge, manifest=manifest, group="0-of-1", component=folder / "pca",
+                output=folder / "quality", stamp=collection.STAMP, workers=workers,
+            )  # fmt: skip
+            quality = Quality(encoder=judge, component=str(folder / "pca"), features=(str(folder / "quality"),))
         job = Job(
-            run=run_of(bench, study, batch, epochs, workers), name="benchmark", dataset=dataset, manifest=manifest,
-            quality=Quality(encoder=judge, component=str(folder / "pca"), features=(str(folder / "quality"),)),
+            run=run, name="benchmark", dataset=dataset, manifest=manifest, quality=quality,
             model=str(folder / "model"), metrics=str(folder / "metrics.jsonl"),
             checkpoints=str(folder / "checkpoints"), logs=str(folder / "logs"),
         )  # fmt: skip
         bench.forget()
         trainer = loop.Trainer(job)
+        samples = trainer.parts.samples
         trainer.train()
         lines = [json.loads(line) for line in (folder / "logs" / "throughput.jsonl").read_text().splitlines()]
         steady = lines[len(lines) // 2 :]
-        last = max(steady, key=lambda line: line["samples_per_second"])
-        figures = {
-            "run": "genviewpp, ViT-B/16 with text, four views, judged by convnext_base_w", "batch": batch,
-            "precision": job.run.precision, "workers": workers, "image": "JPEG, 256 x 256",
-            "samples_per_second": float(np.median([line["samples_per_second"] for line in steady])),
-            "views_per_second": float(np.median([line["images_per_second"] for line in steady])),
-            "data_wait_share": float(np.median([line["data_wait_share"] for line in steady])),
-            "best_interval": last, "peak_memory_bytes": bench.memory(),
-        }  # fmt: skip
-        bench.write("training", **figures)
-        samples = trainer.parts.samples
-        order = dataclasses.replace(trainer.order, rows=count)
+
+        def median(key: str) -> float:
+            return float(np.median([line[key] for line in steady]))
+
+        work, rate = operations_of_a_sample(bench, trainer), median("samples_per_second")
+        bench.write(
+            f"training_{name}", model=run.model.architecture, judge=quality and judge.model, batch=batch,
+            views={size: len(views) for size, views in zip(samples.sizes, samples.groups)}, precision=run.precision,
+            workers=workers, images="JPEG, 256 x 256", samples_per_second=rate,
+            views_per_second=median("images_per_second"), data_wait_share=median("data_wait_share"),
+            operations_per_sample=work, share_of_peak=bench.share(work * rate, 1, torch.bfloat16),
+            peak_memory_bytes=bench.memory(),
+        )  # fmt: skip
+        order = trainer.order
         steps = order.steps_per_epoch * (2 if bench.on_gpu else 1)
         batches = loader(samples, order, rank=0, first_step=0, last_step=steps, workers=workers, on_gpu=bench.on_gpu)
 
         def read() -> None:
-            for part in batches:
-                part.to(bench.device)
+            views = sum(part.to(bench.device).count for part in batches)
+            assert views == steps * sum(map(len, samples.groups))
 
         seconds = bench.seconds(read, repeats=1, warm=0)
-        bench.write("training", loader_alone_views_per_second=steps * batch * 4 / seconds)
+        views = sum(map(len, samples.groups))
+        bench.write(f"training_{name}", loader_alone_views_per_second=steps * batch * views / seconds)
+
+
+def training_step(bench) -> None:
+    """The step of genviewpp by its parts, beside a plain transcription of the published one (``training.py``)."""
+    with tempfile.TemporaryDirectory() as scratch:
+        output = Path(scratch) / "step.json"
+        real = ["--architecture", "base", "--encoder", "convnext_base_w", "--batch", "64", "--precision", "bf16"]
+        options = [*real, "--steps", "8"] if bench.on_gpu else ["--batch", "4", "--steps", "1"]
+        command = [sys.executable, str(Path(__file__).with_name("training.py")), *options, "--output", str(output)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        result = json.loads(output.read_text())
+    result.pop("conditions")
+    bench.write("training_step", plain="the published step, not compiled; nor is ours here", **result)
 
 
 def probe(bench) -> None:
@@ -342,9 +388,12 @@ def probe(bench) -> None:
 PARTS = {
     "ceilings": (ceilings, 5),
     "augmentation": (augmentation, 90),
-    "training": (training, 120),
+    "training_genviewpp": (functools.partial(train, name="genviewpp"), 120),
     "encoding": (encoding, 60),
     "generation": (generation, 100),
+    "training_mocov3": (functools.partial(train, name="mocov3"), 90),
+    "training_byol": (functools.partial(train, name="byol"), 90),
+    "training_step": (training_step, 60),
     "guidance": (guidance, 40),
     "probe": (probe, 20),
 }
