@@ -392,7 +392,7 @@ PARTS = {
     "encoding": (encoding, 60),
     "generation": (generation, 100),
     "training_mocov3": (functools.partial(train, name="mocov3"), 90),
-    "training_byol": (functools.partial(train, name="byol"), 90),
+    "training_dino": (functools.partial(train, name="dino"), 90),
     "training_step": (training_step, 60),
     "guidance": (guidance, 40),
     "probe": (probe, 20),
