@@ -1,0 +1,26 @@
+"""The costs that a user plans with are those that were measured."""
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_page_of_costs_says_what_was_measured():
+    page = (ROOT / "docs/costs.md").read_text(encoding="utf-8")
+    parts = json.loads((ROOT / "benchmarks/results/gpu.json").read_text(encoding="utf-8"))["parts"]
+    tokens = parts["encoding"]["vit_h"]["batches"]["1024"]
+    views, training = parts["generation"]["compiled"]["16"], parts["training_genviewpp"]
+    captions = parts["guidance"]["batches"]["256"]
+    expected = [
+        f"{tokens['images_per_second']:,.0f} images/s ({100 * tokens['share_of_peak']:.0f} % of the peak)",
+        f"| {3e6 / tokens['images_per_second'] / 3600:.1f} |",
+        f"{captions['captions_per_second']:.0f} captions/s | {captions['peak_memory_bytes'] / 1e9:.1f} GB",
+        f"{views['seconds_per_image']:.3f} s an image | {views['peak_memory_bytes'] / 1e9:.1f} GB",
+        f"{3e6 * views['seconds_per_image'] / 3600:.0f} each",
+        f"{training['samples_per_second']:.0f} samples/s | {training['peak_memory_bytes'] / 1e9:.1f} GB",
+        f"{25 * 3e6 / training['samples_per_second'] / 3600:.0f} for 25 epochs",
+        f"| {parts['training_step']['speedup']:.1f} |",
+        f"| {parts['augmentation']['ratio']:.0f} |",
+    ]
+    assert [text for text in expected if text not in page] == []
