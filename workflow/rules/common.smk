@@ -132,7 +132,7 @@ def recorded(rule_name, chosen=None, **blocks):
 
 
 def settings(**blocks):
-    """What a rule reads, by name: blocks of the configuration and plain values."""
+    """What one job reads, by name: blocks of the configuration and plain values."""
     return blocks
 
 

@@ -4,6 +4,7 @@
 # job that may need more than a login node has says so in `cpus_per_task`.
 
 import ast
+import os
 import re
 
 from genview import attempts, devices, partition
@@ -14,7 +15,7 @@ SOON = 1
 
 
 def site(name, rule=None):
-    """What the site's own file or the command line says of a resource, for one rule or for all; None: nothing."""
+    """What the site's own file or the command line says of a resource, for one rule or for all; None if nothing."""
     for given in (
         workflow.resource_settings.overwrite_resources.get(rule),
         workflow.resource_settings.default_resources,
@@ -35,7 +36,7 @@ WARNING = 300
 
 
 def warned(rule):
-    """`slurm_extra` of a rule whose jobs can save: the site's own options, if any, and the warning.
+    """`slurm_extra` of jobs that can save, which is the site's own options, if any, and the warning.
 
     Snakemake replaces a site's options by a rule's, and a rule's by --set-resources, instead of joining them.
     """
@@ -80,7 +81,7 @@ def shortages(rule, wildcards, attempt, short_of):
     if workflow.local_exec or not workflow.is_main_process:
         return attempt - 1
     logs = getattr(workflow.executor_settings, "logdir", None)
-    job = "_".join(wildcards).replace("/", "_")
+    job = "_".join(wildcards).replace(os.sep, "_")
     folder = Path(logs or ".snakemake/slurm_logs") / f"rule_{rule}" / job
     found = attempts.reasons(folder, workflow.start_time.timestamp())
     unknown = attempt - 1 - sum(found[name] for name in ("time", "memory", "node"))
@@ -144,7 +145,7 @@ def check_cluster(jobs):
         validate_slurm_extra(job)
         if asked.get("gpu") and "gpu" in (asked.get("gres") or ""):
             raise GenviewError(
-                f"rule {job.rule.name} asks for GPUs twice (gpu, gres): set default-resources gpu_gres, not gres"
+                f"{job.rule.name} asks for GPUs twice (gpu, gres): set default-resources gpu_gres, not gres"
             )
         each = asked.get("gpu") or int(
             (re.findall(r"gpu\S*:(\d+)", asked.get("gres") or "") or [0])[-1]
