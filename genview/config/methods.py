@@ -6,9 +6,10 @@ Settings that a method shares with others (optimiser, views) have defaults by me
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from genview.config.base import Block, Share
+from genview.config.diva import PRESETS, DiffusionModel, DivaCondition
 
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -40,9 +41,13 @@ class MethodBlock(Block):
 
     Attributes:
         views: full-size views of a sample; (least, most), most None for any number.
+        trains_projection: a run on images alone also trains the projection to the space shared with text.
+        needs_initial: the method corrects an encoder that was trained before.
     """
 
     views: ClassVar[tuple[int, int | None]] = (2, 2)
+    trains_projection: ClassVar[bool] = False
+    needs_initial: ClassVar[bool] = False
 
     def uses_text(self, epochs: int) -> bool:
         """Whether captions are needed in a run of so many epochs."""
@@ -278,11 +283,44 @@ class CLeVER(DINO):
     equivariant: Equivariant = Equivariant()
 
 
-_BLOCKS = (GenViewPlusPlus, SimCLR, MoCoV2, MoCoV3, SimSiam, BYOL, SwAV, DINO, CLeVER)
+class DIVA(MethodBlock):
+    """DIVA (arXiv 2407.20171): a frozen diffusion model, conditioned on what the image tower says of an image, must
+    predict the noise in that image; its error corrects the tower.
+    """
+
+    views: ClassVar[tuple[int, int | None]] = (1, 1)
+    trains_projection: ClassVar[bool] = True
+    needs_initial: ClassVar[bool] = True
+
+    name: Literal["diva"] = "diva"
+    teacher: DiffusionModel = DiffusionModel()
+    condition: DivaCondition = DivaCondition()
+    """What it is conditioned on: a block, or the name of a published model's (``openai-vit-l-14-224``,
+    ``openai-vit-l-14-336``, ``metaclip-vit-l-14-224``, ``metaclip-vit-h-14-224``, ``dfn-vit-h-14-224``,
+    ``dfn-vit-h-14-378``, ``siglip-so400m-14-224``, ``siglip-so400m-14-384``)."""
+    draws: int = Field(2, ge=1)
+    """Timesteps and noises for each image in a step; one backward pass for each."""
+    weighting: Literal["mean", "repository"] = "mean"
+    """``mean``: the gradient is the mean over draws and parts of a step, as in the paper. ``repository``: as the
+    published code computes it: all draws but the last are summed over the parts and only the last is averaged, so that
+    with two draws and five parts the gradient is six times as large, five sixths of it by the first draw; clipping
+    hides a part of that."""
+
+    @field_validator("condition", mode="before")
+    @classmethod
+    def _published(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value not in PRESETS:
+            raise ValueError(f"no published condition {value!r}; there are {', '.join(PRESETS)}")
+        return PRESETS[value]
+
+
+_BLOCKS = (GenViewPlusPlus, SimCLR, MoCoV2, MoCoV3, SimSiam, BYOL, SwAV, DINO, CLeVER, DIVA)
 BLOCKS: dict[str, type[MethodBlock]] = {block.model_fields["name"].default: block for block in _BLOCKS}
 """Settings of each method, by its name."""
 
-Name = Literal["genviewpp", "simclr", "mocov2", "mocov3", "simsiam", "byol", "swav", "dino", "clever"]
+Name = Literal["genviewpp", "simclr", "mocov2", "mocov3", "simsiam", "byol", "swav", "dino", "clever", "diva"]
 
 
 def named(value: Any) -> Any:
@@ -294,6 +332,6 @@ def named(value: Any) -> Any:
     return value
 
 
-_Block = GenViewPlusPlus | SimCLR | MoCoV2 | MoCoV3 | SimSiam | BYOL | SwAV | DINO | CLeVER
+_Block = GenViewPlusPlus | SimCLR | MoCoV2 | MoCoV3 | SimSiam | BYOL | SwAV | DINO | CLeVER | DIVA
 Method = Annotated[_Block, Field(discriminator="name"), BeforeValidator(named, json_schema_input_type=Name | _Block)]
 """A method's settings, or its name alone for the published ones."""

@@ -70,6 +70,19 @@ _DINO: dict[str, Any] = {
         "clip": "tensor",
     },
 }
+_DIVA: dict[str, Any] = {
+    "epochs": 1,
+    "optimizer": {
+        "name": "sgd",
+        "momentum": 0.9,
+        "base_learning_rate": 1e-4,
+        "scale_learning_rate": False,
+        "weight_decay": 0.0,
+        "warmup_epochs": 0.005,
+        "gradient_clip": 1.0,
+    },
+}
+"""4,600 steps of 640 images, about one pass over CC3M."""
 _TRANSFORMER: dict[str, dict[str, Any]] = {
     "mocov3": {
         "epochs": 300,
@@ -116,7 +129,7 @@ def recipe(values: dict[str, Any]) -> dict[str, Any]:
     name = method.get("name") if isinstance(method, dict) else getattr(method, "name", None)
     model = values.get("model")
     architecture = model.get("architecture", "small") if isinstance(model, dict) else getattr(model, "architecture", "")
-    found = _DINO if name in ("dino", "clever") else _CONVOLUTIONAL.get(str(name), {})
+    found = {"dino": _DINO, "clever": _DINO, "diva": _DIVA}.get(str(name), _CONVOLUTIONAL.get(str(name), {}))
     transformer = is_transformer(str(architecture))
     if transformer:
         found = _TRANSFORMER.get(str(name), found)
@@ -128,6 +141,7 @@ def recipe(values: dict[str, Any]) -> dict[str, Any]:
         found["data"] = {"slots": _slots(str(name), transformer)}
     epochs = values.get("epochs", found["epochs"])
     if isinstance(epochs, (int, float)):
-        # A short run warms up for a fifth of it at most.
-        found["optimizer"]["warmup_epochs"] = min(found["optimizer"]["warmup_epochs"], epochs / 5)
+        # A short run warms up for a fifth of it at most; DIVA for a share of the steps.
+        warmup = found["optimizer"]["warmup_epochs"]
+        found["optimizer"]["warmup_epochs"] = warmup * epochs if name == "diva" else min(warmup, epochs / 5)
     return found

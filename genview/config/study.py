@@ -80,6 +80,8 @@ class Study(Block):
     def _wrong_starts(self) -> Iterator[str]:
         for name, run in self.runs.items():
             where, given = f"runs.{name}.model.initial", run.model.initial
+            if given is None and run.method.needs_initial:
+                yield f"{where}: method {run.method.name} corrects an encoder that was trained before; say which"
             if isinstance(given, str) and given not in self.encoders:
                 hint = f"; for a run, write {{run: {given}}}" if given in self.runs else ""
                 yield f"{where}: no encoder {given!r}; there are {', '.join(sorted(self.encoders))}{hint}"

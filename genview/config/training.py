@@ -8,7 +8,7 @@ from genview.config.augmentation import RunData
 from genview.config.base import Block, FilePath, ModelPath, Name, RuntimeOnly, Share
 from genview.config.encoders import Encoder
 from genview.config.merge import merged
-from genview.config.methods import GenViewPlusPlus, Method, named
+from genview.config.methods import DIVA, GenViewPlusPlus, Method, named
 from genview.config.recipes import recipe
 
 NonNegative = Annotated[float, Field(ge=0)]
@@ -96,7 +96,7 @@ class Run(Block):
 
     method: Method = GenViewPlusPlus()
     """What is learnt by: a block with a ``name`` (``genviewpp``, ``simclr``, ``mocov2``, ``mocov3``, ``simsiam``,
-    ``byol``, ``swav``, ``dino``, ``clever``), or the name alone for the published settings."""
+    ``byol``, ``swav``, ``dino``, ``clever``, ``diva``), or the name alone for the published settings."""
     seed: int = 0
     epochs: int = Field(25, ge=1)
     batch_size: int = Field(64, ge=2)
@@ -168,6 +168,8 @@ class Run(Block):
             raise ValueError("cached_chunk and accumulate > 1 exclude each other")
         if self.ema is not None and name in ("dino", "clever"):
             raise ValueError(f"ema: {name} exports its teacher, which is a moving average already")
+        if isinstance(self.method, DIVA):
+            self._possible_diva(self.method)
         if problem := self.method.problem(epochs=self.epochs, samples=self.samples_per_step):
             raise ValueError(f"method.{problem}" if ":" in problem.split(" ", 1)[0] else f"method: {problem}")
         groups = getattr(self.method, "batchnorm_groups", None)
@@ -179,6 +181,16 @@ class Run(Block):
         if self.optimizer.warmup_epochs > self.epochs:
             raise ValueError(f"optimizer.warmup_epochs is longer than the run ({self.epochs} epochs)")
         return self
+
+    def _possible_diva(self, method: DIVA) -> None:
+        if self.compile:
+            raise ValueError("compile: diva reads the tower's tokens, which a compiled tower does not give")
+        sizes = {slot.image_size for slot in self.data.slots} - {None, method.teacher.image_size}
+        if sizes:
+            raise ValueError(
+                f"data.slots: image_size {sizes.pop()} is not the diffusion model's; views have its size, and the "
+                "tower is fed at its own: leave it out, or set method.teacher.image_size"
+            )
 
 
 def moved_keys(values: dict[str, Any]) -> list[str]:

@@ -46,11 +46,12 @@ class Teacher:
             variant=settings.variant,
             sha256=settings.sha256,
             precision=settings.precision,
+            image_size=settings.image_size,
         )
         loaded = pipelines.load(view, device)
         pipeline = loaded.pipeline
         self.device, self.weights, self.model = device, loaded.weights, loaded.model
-        self.size = settings.image_size or loaded.size
+        self.size = loaded.size
         self.vae, self.unet = pipeline.vae, pipeline.unet
         # Samplers of few steps keep tables of their own; the noise of the training follows from the betas.
         self.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)

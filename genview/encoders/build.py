@@ -363,13 +363,14 @@ def skeleton(built: Architecture, initial_logit_scale: float | None = None) -> n
     return model
 
 
-def build(built: Architecture, settings: RunModel, *, seed: int) -> nn.Module:
+def build(built: Architecture, settings: RunModel, *, seed: int, projection: bool = False) -> nn.Module:
     """The model to be trained: ``ImageTextModel``, or ``ImageModel`` where no loss needs captions.
 
     Args:
         built: what it is made of.
         settings: the configuration's block.
         seed: of the weights that do not come from an initial encoder.
+        projection: train the projection to a text tower that stays as it is, too.
 
     Raises:
         GenviewError: initial weights are missing or do not fit; a layer to freeze does not exist.
@@ -379,7 +380,7 @@ def build(built: Architecture, settings: RunModel, *, seed: int) -> nn.Module:
         model = _started(built, settings) if built.initial else skeleton(built, settings.initial_logit_scale)
     if built.keeps_text:
         model.requires_grad_(False)
-        layers.trunk_of(model.visual).requires_grad_(True)
+        (model.visual if projection else layers.trunk_of(model.visual)).requires_grad_(True)
     layers.freeze(model, settings)
     return model
 

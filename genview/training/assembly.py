@@ -1,12 +1,14 @@
 """From a job to its parts: data, quality encoder, method."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
 import torch
 
+from genview.config.methods import DIVA as DivaSettings
 from genview.config.training import Run
 from genview.data import manifest as manifests
 from genview.data import reader as readers
@@ -20,6 +22,7 @@ from genview.training.data.views import ViewIndex
 from genview.training.job import Job
 from genview.training.loop import batchnorm
 from genview.training.methods.dino import DINO
+from genview.training.methods.diva import DIVA
 from genview.training.methods.genviewpp import GenViewPlusPlus
 from genview.training.methods.method import Method
 from genview.training.methods.mocov2 import MoCoV2
@@ -27,6 +30,9 @@ from genview.training.methods.siamese import BYOL, MoCoV3, SimSiam
 from genview.training.methods.simclr import SimCLR
 from genview.training.methods.swav import SwAV
 from genview.training.scoring import Scorer
+
+if TYPE_CHECKING:
+    from genview.diva.teacher import Teacher
 
 logger = logging.getLogger("genview")
 
@@ -53,6 +59,8 @@ class Parts:
     seed: int
     missing_views: dict[str, int]
     """View set -> images that it lacks; the original stands in for them."""
+    made_of: dict[str, str] = field(default_factory=dict)
+    """Digests of models that the run learns from, beside what the job names."""
 
 
 def _check_captions(rows, run: Run) -> None:
@@ -89,6 +97,17 @@ def _scorer(job: Job, preprocess: dict, device: torch.device) -> Scorer | None:
     return Scorer(encoder, component, preprocess["mean"], preprocess["std"])
 
 
+def _teacher(job: Job, device: torch.device) -> "Teacher | None":
+    method = job.run.method
+    if not isinstance(method, DivaSettings):
+        return None
+    if job.initial is None:
+        raise GenviewError(f"run {job.name}: method diva corrects an encoder that was trained before: model.initial")
+    from genview.diva.teacher import Teacher  # brings diffusers; only where it is asked for
+
+    return Teacher(method.teacher, method.condition.prompt, device)
+
+
 def assemble(job: Job, device: torch.device) -> Parts:
     """Open the data, load the quality encoder, build the method; nothing is read of the images yet.
 
@@ -101,8 +120,12 @@ def assemble(job: Job, device: torch.device) -> Parts:
     _check_captions(rows, run)
     indexes = _views(job, rows["key"])
     settings = composition.augmentations(run.data)[0]
+    teacher = _teacher(job, device)
     architecture = build.architecture(
-        run.model, text=run.uses_text, image_size=settings.image_size, initial=job.initial
+        run.model,
+        text=run.uses_text,
+        image_size=None if teacher else settings.image_size,  # of a diffusion model's views the tower sees its own size
+        initial=job.initial,
     )
     preprocess = architecture.preprocess_cfg
     preprocess.update(mean=list(settings.mean or preprocess["mean"]), std=list(settings.std or preprocess["std"]))
@@ -114,7 +137,7 @@ def assemble(job: Job, device: torch.device) -> Parts:
         readers.Reader(readers.data_root(job.dataset, job.manifest), maximum_pixels=job.dataset.maximum_pixels),
         indexes,
         run.data,
-        image_size=architecture.image_size,
+        image_size=teacher.size if teacher else architecture.image_size,
         mean=preprocess["mean"],
         std=preprocess["std"],
         seed=seed,
@@ -122,7 +145,9 @@ def assemble(job: Job, device: torch.device) -> Parts:
         quality=precomputed,
         clean=run.method.scores_clean(run.epochs),
     )
-    encoder = build.build(architecture, run.model, seed=chance.bits(seed, "weights"))
+    encoder = build.build(
+        architecture, run.model, seed=chance.bits(seed, "weights"), projection=run.method.trains_projection
+    )
     if run.cached_chunk and batchnorm.has_batchnorm(encoder.visual):
         raise GenviewError(
             f"cached_chunk: architecture {run.model.architecture!r} has BatchNorm, whose statistics would be those of "
@@ -132,5 +157,10 @@ def assemble(job: Job, device: torch.device) -> Parts:
         (encoder if architecture.has_text else encoder.visual).set_grad_checkpointing(True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(chance.bits(seed, "heads"))
-        method = METHODS[run.method.name](run, encoder, _scorer(job, preprocess, device))
-    return Parts(architecture, samples, method, seed, {name: index.missing for name, index in indexes.items()})
+        if teacher:
+            method: Method = DIVA(run, encoder, teacher, preprocess, image_size=architecture.image_size, seed=seed)
+        else:
+            method = METHODS[run.method.name](run, encoder, _scorer(job, preprocess, device))
+    missing = {name: index.missing for name, index in indexes.items()}
+    made_of = {"diffusion model": teacher.weights} if teacher else {}
+    return Parts(architecture, samples, method, seed, missing, made_of)

@@ -19,7 +19,7 @@ class Outcome(NamedTuple):
     """What a step leaves."""
 
     terms: Terms
-    """Losses, averaged over the step's parts, of this process."""
+    """Losses, averaged over the step's parts and draws, of this process."""
     residues: list[Residue]
     """Of each part."""
     gradient_norm: Tensor | None
@@ -38,23 +38,34 @@ class Stepper:
         self.parameters = list(method.parameters())
 
     def gradients(self, parts: Sequence[Batch], step: Step) -> tuple[Terms, list[Residue]]:
-        """Gradients of one step, averaged over its parts and over processes."""
-        share = 1 / len(parts)
+        """Gradients of one step, averaged over its parts, their draws, and processes; a residue of each part."""
+        draws = self.method.draws
         sums: Terms = {}
         residues = []
         for number, batch in enumerate(parts):
             if self.run.cached_chunk:
-                terms, residue = self._in_chunks(batch, step)
+                passes = [self._in_chunks(batch, step)]
             else:
-                last = number == len(parts) - 1
-                with contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-                    with self.accelerator.autocast():
-                        terms, residue = self.wrapped(batch, step)
-                    self.accelerator.backward(terms["loss"] * share)
-            residues.append(residue)
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0) + term.detach() * share
+                passes = self._drawn(batch, step, parts=len(parts), last=number == len(parts) - 1)
+            residues.append(passes[-1][1])
+            for terms, _ in passes:
+                for name, term in terms.items():
+                    sums[name] = sums.get(name, 0) + term.detach() / (len(parts) * draws)
         return sums, residues
+
+    def _drawn(self, batch: Batch, step: Step, *, parts: int, last: bool) -> list[tuple[Terms, Residue]]:
+        """A backward pass for each draw; processes exchange gradients in the very last of a step."""
+        with self.accelerator.autocast():
+            batch = self.method.prepared(batch)
+        passes = []
+        for draw in range(self.method.draws):
+            exchanged = last and draw == self.method.draws - 1
+            with contextlib.nullcontext() if exchanged else self.accelerator.no_sync(self.wrapped):
+                with self.accelerator.autocast():
+                    terms, residue = self.wrapped(batch, step._replace(draw=draw))
+                self.accelerator.backward(terms["loss"] * self.method.share(draw, parts))
+            passes.append(({name: term.detach() for name, term in terms.items()}, residue))
+        return passes
 
     def _in_chunks(self, batch: Batch, step: Step) -> tuple[Terms, Residue]:
         with self.accelerator.no_sync(self.wrapped), self.accelerator.autocast():

@@ -61,6 +61,7 @@ class Trainer:
             )
         self.identity = job.identity(what, what.code or provenance.code_digest("genview.training.__main__"))
         self.parts = assembly.assemble(what, self.device)
+        self.identity["data"] |= self.parts.made_of
         self.order = Order(
             len(self.parts.samples), run.batch_size, run.accumulate, world_size, chance.bits(self.parts.seed, "order")
         )

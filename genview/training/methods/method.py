@@ -38,6 +38,8 @@ class Step(NamedTuple):
     """Optimiser steps of the run."""
     per_epoch: int
     """Optimiser steps in an epoch."""
+    draw: int = 0
+    """Which of the method's draws."""
 
     @property
     def epoch(self) -> int:
@@ -66,13 +68,23 @@ class Method(nn.Module):
         model: the network that is trained: ``open_clip.CLIP`` or ``ImageModel``.
         scorer: the quality encoder, or None; not a part of the module.
         synchronised: whether BatchNorm looks at all processes' rows.
+        draws: forward and backward passes over a part of a step, each with random numbers of its own.
     """
 
     synchronised = True
+    draws = 1
 
     def __init__(self, run: Run, model: nn.Module, scorer: Scorer | None):
         super().__init__()
         self.run, self.settings, self.model, self.scorer = run, run.method, model, scorer
+
+    def prepared(self, batch: Batch) -> Batch:
+        """A part with what all draws need of it, computed once."""
+        return batch
+
+    def share(self, draw: int, parts: int) -> float:
+        """Factor of a draw's loss in the gradient of a step of so many parts."""
+        return 1 / (self.draws * parts)
 
     def forward(self, batch: Batch, step: Step) -> tuple[Terms, Residue]:
         """Losses of one process's part of a step, and what ``after_step`` needs of it; a function of its arguments."""
