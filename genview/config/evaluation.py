@@ -194,6 +194,36 @@ class Detection(Block):
     """Steps between saved states of an unfinished training."""
 
 
+MmvpFeature = Literal["global", "with_random_tokens", "with_tokens", "with_random_share"]
+"""What stands for an image beside a statement; the published scores use another one for each family of models."""
+
+
+class Mmvp(Block):
+    """MMVP-VLM: 135 pairs of images that differ in one visual attribute, and a statement true of each (nine patterns)."""
+
+    path: FilePath | None = None
+    """Folder of the data set in its own layout (``Questions.csv`` and ``MLLM_VLM Images``); null: a stand-in that is
+    drawn, of simple shapes."""
+    features: Annotated[tuple[MmvpFeature, ...], Field(min_length=1)] = ("global",)
+    """What stands for an image; each gives a score. ``global``: the embedding, as CLIP is used. As published for
+    OpenAI's models ``with_random_tokens`` (plus the mean of 76 local tokens), for MetaCLIP's ``with_tokens`` (of all),
+    for DFN's at 378 pixels ``with_random_share`` (of half of them)."""
+    draws: int = Field(5, ge=1)
+    """Draws of the tokens of random features; their score is the mean."""
+    prompt: str = "a photo of {}"
+    """What a statement becomes; ``{}`` is its place."""
+    image_size: int = Field(64, ge=16)
+    """Side of the stand-in's pictures in pixels."""
+    batch_size: Annotated[int, RuntimeOnly] = Field(32, ge=1)
+    """Pairs at once."""
+
+    @model_validator(mode="after")
+    def _has_a_place(self) -> "Mmvp":
+        if self.prompt.count("{}") != 1:
+            raise ValueError(f"prompt {self.prompt!r}: the place of the statement is {{}}, once")
+        return self
+
+
 class Duplicates(Block):
     """Pretraining images that are also test images."""
 
@@ -225,6 +255,8 @@ class Evaluation(Block):
     retrieval: Retrieval = Retrieval()
     finetune: Finetune = Finetune()
     detection: Detection = Detection()
+    mmvp: Mmvp | None = None
+    """Null: not measured; ``{}``: on the stand-in."""
     duplicates: Duplicates = Duplicates()
 
 

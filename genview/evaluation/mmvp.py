@@ -11,21 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Array = TypeVar("Array", np.ndarray, Tensor)
+from genview.config.evaluation import MmvpFeature
+from genview.evaluation.mmvp_pairs import PAIRS, PAIRS_PER_PATTERN, PATTERNS
 
-PATTERNS = (
-    "Orientation and Direction",
-    "Presence of Specific Features",
-    "State and Condition",
-    "Quantity and Count",
-    "Positional and Relational Context",
-    "Color and Appearance",
-    "Structural Characteristics",
-    "Texts",
-    "Viewpoint and Perspective",
-)
-PAIRS_PER_PATTERN = 15
-PAIRS = len(PATTERNS) * PAIRS_PER_PATTERN
+Array = TypeVar("Array", np.ndarray, Tensor)
 
 
 def score(similarities: Array) -> Array:
@@ -60,10 +49,7 @@ def pattern_scores(correct: np.ndarray | Tensor) -> tuple[np.ndarray, float]:
     return shares, float(shares.mean())
 
 
-Feature = Literal["global", "with_random_tokens", "with_tokens", "with_random_share"]
-"""What stands for an image beside a statement; the published scores use another one for each family of models."""
-
-RANDOM: tuple[Feature, ...] = ("with_random_tokens", "with_random_share")
+RANDOM: tuple[MmvpFeature, ...] = ("with_random_tokens", "with_random_share")
 """Features that draw tokens: their score is that of several draws."""
 
 RANDOM_TOKENS = 76
@@ -71,7 +57,7 @@ RANDOM_SHARE = 0.5
 
 
 def image_feature(
-    global_token: Tensor, local_tokens: Tensor, feature: Feature, generator: torch.Generator | None = None
+    global_token: Tensor, local_tokens: Tensor, feature: MmvpFeature, generator: torch.Generator | None = None
 ) -> Tensor:
     """The image's side of the similarity (DIVA's published evaluation, one feature a family).
 

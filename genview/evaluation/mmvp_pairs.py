@@ -11,7 +11,20 @@ from pathlib import Path
 from PIL import Image
 
 from genview.errors import GenviewError
-from genview.evaluation.mmvp import PAIRS, PAIRS_PER_PATTERN, PATTERNS
+
+PATTERNS = (
+    "Orientation and Direction",
+    "Presence of Specific Features",
+    "State and Condition",
+    "Quantity and Count",
+    "Positional and Relational Context",
+    "Color and Appearance",
+    "Structural Characteristics",
+    "Texts",
+    "Viewpoint and Perspective",
+)
+PAIRS_PER_PATTERN = 15
+PAIRS = len(PATTERNS) * PAIRS_PER_PATTERN
 
 TABLE = "Questions.csv"
 IMAGES = "MLLM_VLM Images"
@@ -24,7 +37,7 @@ class Pair:
 
     Attributes:
         name: the ids of its rows, such as ``1-2``.
-        pattern: one of ``genview.evaluation.mmvp.PATTERNS``, by its place in the table.
+        pattern: one of ``PATTERNS``, by its place in the table.
         images: the two files.
         statements: statement i is true of image i alone.
     """

@@ -12,8 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from genview import atomic
 from genview.data.scenes import BACKGROUNDS, COLOURS
-from genview.evaluation.mmvp import PAIRS_PER_PATTERN
-from genview.evaluation.mmvp_pairs import IMAGES, TABLE
+from genview.evaluation.mmvp_pairs import IMAGES, PAIRS_PER_PATTERN, TABLE
 
 Picture = tuple[Image.Image, str]
 """An image and the statement that is true of it."""
@@ -132,7 +131,7 @@ DRAWN: tuple[tuple[str, Callable[[_Canvas, int, tuple[float, float]], str]], ...
     ("Text", _text),
     ("Viewpoint", _viewpoint),
 )
-"""Type and drawing of each pattern, in the order of ``genview.evaluation.mmvp.PATTERNS``."""
+"""Type and drawing of each pattern, in the order of ``genview.evaluation.mmvp_pairs.PATTERNS``."""
 
 
 def picture(pattern: int, pair: int, which: int, *, seed: int = 0, size: int = 64) -> Picture:

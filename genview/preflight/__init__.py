@@ -25,6 +25,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     machine.space,
     evaluation.datasets,
     evaluation.detections,
+    evaluation.mmvp,
     machine.processors,
 )
 

@@ -10,7 +10,7 @@ from genview.config.evaluation import LocalDataset
 from genview.config.study import Study
 from genview.data import images
 from genview.errors import GenviewError
-from genview.evaluation import catalogue, coco, complete, local, third_party
+from genview.evaluation import catalogue, coco, complete, local, mmvp_pairs, third_party
 from genview.evaluation.splits import LabelledDataset, Part, Purpose
 from genview.preflight import collection
 from genview.preflight.problem import Problem
@@ -45,6 +45,17 @@ def detections(study: Study) -> Iterator[Problem]:
                 coco.read(folder, part)
             except GenviewError as error:
                 yield Problem("evaluation", f"evaluation.detection.datasets.{name}: {error}")
+
+
+def mmvp(study: Study) -> Iterator[Problem]:
+    """A data set of pairs that is not there or not whole."""
+    block = study.evaluation.mmvp
+    if block is None or block.path is None:
+        return
+    try:
+        mmvp_pairs.read(block.path)
+    except GenviewError as error:
+        yield Problem("evaluation", f"evaluation.mmvp.path: {error}")
 
 
 def _problems(study: Study, name: str, purpose: Purpose) -> Iterator[str]:

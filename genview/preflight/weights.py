@@ -10,6 +10,7 @@ import huggingface_hub
 
 from genview import provenance, words
 from genview.config.encoders import Encoder
+from genview.config.methods import DIVA
 from genview.config.study import Study
 from genview.config.views import ViewSet
 from genview.encoders import files
@@ -40,6 +41,9 @@ def present(study: Study) -> Iterator[Problem]:
     for name, view in study.views.items():
         if wrong := _pipeline(view):
             yield Problem("generation", f"views.{name}.{wrong}")
+    for name, run in study.runs.items():
+        if isinstance(run.method, DIVA) and (wrong := _pipeline(_teacher(run.method))):
+            yield Problem("training", f"runs.{name}.method.teacher.{wrong}")
     guidance = study.guidance
     if guidance.needs.loads_model and guidance.scores_captions:
         _, reason = _folder(guidance.model, "config.json", guidance.revision)
@@ -47,6 +51,18 @@ def present(study: Study) -> Iterator[Problem]:
             yield Problem("guidance", f"guidance.model: {reason}")
     if study.pca.vector and not Path(study.pca.vector).is_file():
         yield Problem("foreground", f"pca.vector: no file {study.pca.vector}")
+
+
+def _teacher(method: DIVA) -> ViewSet:
+    """The diffusion model of a method as the pipeline that it is."""
+    teacher = method.teacher
+    return ViewSet(
+        mode="txt",
+        model=teacher.model,
+        revision=teacher.revision,
+        variant=teacher.variant,
+        sha256=teacher.sha256,
+    )
 
 
 def architectures(study: Study) -> Iterator[Problem]:

@@ -20,6 +20,7 @@ TASKS = {
     "retrieval": ("Image-text retrieval", "retrieval"),
     "finetune": ("Fine-tuning with few labels", "fine-tuning"),
     "detection": ("Detection and instance segmentation", "Mask R-CNN"),
+    "mmvp": ("Pairs that differ in one attribute (MMVP-VLM)", "MMVP"),
 }
 SHOWN_PAIRS = 8
 TOP5_FROM = 20
@@ -107,6 +108,8 @@ def _lines(rows: list[Measurement]) -> dict[tuple[str, str, str], dict[str, Meas
 
 def chance(record: Mapping[str, Any], metric: str) -> float | None:
     """What guessing reaches, where the record says among how many."""
+    if record.get("chance") is not None:
+        return record["chance"]
     classes, images = record.get("classes"), (record.get("split") or {}).get("images")
     if "_recall_at_" in metric:
         return min(1.0, int(metric.rsplit("_", 1)[1]) / images) if images else None
@@ -174,6 +177,8 @@ def _shown(row: Measurement, records: Mapping[tuple[str, str, str], dict[str, An
     own = record.get("metric")
     if own is None or row.task in ("retrieval", "finetune", "detection"):
         return True
+    if row.task == "mmvp":  # of features other than the first the mean alone
+        return row.metric == own or ":" not in row.metric or row.metric.startswith(f"{own}: ")
     guessing = chance(record, "top1")
     return row.metric in (own, f"knn_{own}") or (row.metric == "top5" and (guessing or 0) <= 1 / TOP5_FROM)
 

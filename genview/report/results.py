@@ -100,13 +100,15 @@ class Results:
         Results of datasets that were dropped from it are still there, of models that may have been trained anew since.
         """
         asked = self.configuration["evaluation"]
-        return {
+        found = {
             (task, run, name): record
             for task, block in EVALUATIONS.items()
             for run in self.evaluated()
             for name in sorted(asked[block]["datasets"])
             if (record := self.json(f"{task}/{run}/{file_name(name)}.json")) is not None
         }
+        pairs = {run: self.json(f"mmvp/{run}.json") for run in self.evaluated() if asked.get("mmvp") is not None}
+        return found | {("mmvp", run, record["dataset"]): record for run, record in pairs.items() if record is not None}
 
     def evaluated(self) -> list[str]:
         """Names of what was evaluated: encoders of the configuration, what runs started from, then runs."""

@@ -67,6 +67,10 @@ def title(name: str) -> str:
     """A name of a metric or stage in plain words: underscores become spaces."""
     known = {
         "top1": "top-1 accuracy",
+        "global": "pairs told apart",
+        "with_random_tokens": "pairs told apart, embedding and 76 tokens",
+        "with_tokens": "pairs told apart, embedding and all tokens",
+        "with_random_share": "pairs told apart, embedding and half of the tokens",
         "top5": "top-5 accuracy",
         "knn_top1": "k-NN top-1",
         "knn_top5": "k-NN top-5",
@@ -86,6 +90,8 @@ def title(name: str) -> str:
     for start, words in (("image_recall_at_", "image by its caption"), ("text_recall_at_", "caption by its image")):
         if name.startswith(start):
             return f"{words}, recall at {name.removeprefix(start)}"
+    if ": " in name:  # a pattern of MMVP's, by the feature that it was scored with
+        return name.partition(": ")[2]
     if "_at_" in name:
         metric, _, share = name.partition("_at_")
         return f"{title(metric)} with {100 * float(share):g} % of the labels"

@@ -3,6 +3,7 @@ import gc
 from pathlib import Path
 
 from genview import home, made, provenance, stage
+from genview.config import evaluation
 from genview.config import load as configuration
 from genview.config.base import fingerprint as fingerprint_of
 from genview.config.base import runtime as runtime_of
@@ -186,6 +187,11 @@ def measured():
             ]
             for task, names in evaluated.items()
         },
+        "mmvp": [
+            f"{RESULTS}/mmvp/{evaluated}.json"
+            for evaluated, has_text in STUDY.evaluated().items()
+            if STUDY.evaluation.mmvp and has_text
+        ],
         "duplicates": [
             f"{RESULTS}/evaluation/duplicates/{catalogue.file_name(name)}.json"
             for name in tested

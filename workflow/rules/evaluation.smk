@@ -204,3 +204,26 @@ rule score_detection:
         work=f"{RESULTS}/detection/{{model}}/.{{dataset}}",
     script:
         "../scripts/detection.py"
+
+
+rule score_mmvp:
+    """Pairs of images that differ in one attribute: how many are told apart by a statement of each."""
+    input:
+        code=code("score_mmvp"),
+        settings=recorded("score_mmvp", mmvp_settings),
+        model=evaluated_model,
+    output:
+        result=f"{RESULTS}/mmvp/{{model}}.json",
+    log:
+        f"{LOGS}/mmvp/{{model}}.log",
+    benchmark:
+        f"{COSTS}/mmvp/{{model}}.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        **gpus(evaluation_gpus),
+        mem_mb=memory(16000),
+        runtime=minutes(60),
+    script:
+        "../scripts/mmvp.py"

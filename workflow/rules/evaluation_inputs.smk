@@ -132,3 +132,13 @@ def detection_settings(wildcards):
         seed=STUDY.seed,
         study=STUDY.study,
     )
+
+
+def mmvp_settings(wildcards):
+    """How pairs are scored, and the seed of what is drawn."""
+    return settings(
+        mmvp=EVALUATION.mmvp or evaluation.Mmvp(),
+        precision=EVALUATION.features.precision,
+        seed=STUDY.seed,
+        study=STUDY.study,
+    )

@@ -51,6 +51,11 @@ rule detection:
         measured()["detection"],
 
 
+rule mmvp:
+    input:
+        measured()["mmvp"],
+
+
 rule duplicates:
     input:
         measured()["duplicates"],
