@@ -8,7 +8,6 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-
 from workspace import Workspace
 
 from genview.config import load

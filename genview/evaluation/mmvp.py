@@ -4,7 +4,7 @@ A pair counts only if both statements choose the right one of its two images (To
 patterns of 15 pairs; one pair is .74 points of the whole, and independent guessing gives 25 %.
 """
 
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
