@@ -172,5 +172,5 @@ def test_a_condition_that_does_not_fit_the_tower_stops_before_the_first_step(tmp
     job = a_job(tmp_path / "window", method={"condition": {"tokens": "pooled", "window": 100}})
     with pytest.raises(GenviewError, match="window 100 is larger than the tower's 64"):
         assembly.assemble(job, torch.device("cpu"))
-    with pytest.raises(GenviewError, match="model.initial"):
+    with pytest.raises(GenviewError, match=r"model\.initial"):
         assembly.assemble(a_job(tmp_path / "none", initial=False), torch.device("cpu"))

@@ -108,7 +108,8 @@ PRESETS: dict[str, list[dict[str, Any]]] = {
     "diva": [{"resample": 0, "minimum_area": 0.9, "flip": 0, "jitter": 0, "grey": 0, "blur": 0}],
 }
 """Published sets of slots. ``baug`` is DINO's; ``caug`` rotates every crop by up to 90 degrees, ``caug+`` also deforms
-half of them (CLeVER, supplement). ``diva`` is one view that is hardly changed, of its diffusion model's size. Large crops have the source ``random``: without view sets that is the original."""
+half of them (CLeVER, supplement). ``diva`` is one view that is hardly changed, of its diffusion model's size. Large
+crops have the source ``random``: without view sets that is the original."""
 
 
 class RunData(Block):
@@ -118,8 +119,8 @@ class RunData(Block):
     """View set -> probability that the sample takes its view from it (GenView's alpha); otherwise an original."""
     slots: tuple[Slot, ...] = ()
     """The crops of a sample, one block for those that are made alike, or the name of a published set: ``mocov2``,
-    ``simsiam``, ``byol``, ``mocov3``, ``mocov3_r50``, ``swav``, ``baug``, ``caug``, ``caug+``, ``diva``. Left empty, a sample is
-    what ``include_original`` to ``minimum_views`` say, every view made by ``augmentation``."""
+    ``simsiam``, ``byol``, ``mocov3``, ``mocov3_r50``, ``swav``, ``baug``, ``caug``, ``caug+``, ``diva``. Left empty, a
+    sample is what ``include_original`` to ``minimum_views`` say, every view made by ``augmentation``."""
     include_original: bool = True
     """The original is one of the views."""
     choose: int | None = Field(None, ge=1)

@@ -199,7 +199,7 @@ MmvpFeature = Literal["global", "with_random_tokens", "with_tokens", "with_rando
 
 
 class Mmvp(Block):
-    """MMVP-VLM: 135 pairs of images that differ in one visual attribute, and a statement true of each (nine patterns)."""
+    """MMVP-VLM: 135 pairs of images that differ in one visual attribute, and a statement of each (nine patterns)."""
 
     path: FilePath | None = None
     """Folder of the data set in its own layout (``Questions.csv`` and ``MLLM_VLM Images``); null: a stand-in that is
