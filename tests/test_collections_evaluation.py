@@ -1,4 +1,4 @@
-"""Evaluation sets as people have them: parts, several captions, packed and half-unpacked ones, all before a training."""
+"""Evaluation sets as people have them: parts, several captions, packed and half unpacked, before a training."""
 
 import json
 import os
