@@ -7,7 +7,7 @@ now, and therefore younger than the artifact.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,20 @@ from typing import Any
 from genview import atomic, provenance
 
 FOLDER = ".made"
+ACCEPTED = "accepted.json"
+"""In a study's folder: all acceptances so far, so that the report, which lists them, is made anew."""
+
+
+def results_of(record: str | Path) -> Path:
+    """The study's folder of results, from the path of a record: ``<results>/code/<rule>/<digest>.json``."""
+    return Path(record).parents[2]
+
+
+def artifacts(place: str | Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The artifacts below a folder that have a note, sorted, each with its note."""
+    for note in sorted(Path(place).rglob(f"{FOLDER}/*.json")):
+        artifact = note.parent.parent / note.name.removesuffix(".json")
+        yield artifact, read(artifact)
 
 
 def note_of(artifact: str | Path) -> Path:
@@ -58,6 +72,20 @@ def accept(artifact: str | Path, digest: str, reason: str) -> None:
     note = read(artifact)
     accepted = [entry for entry in note.get("accepted", []) if entry["code"] != digest]
     atomic.write_json(note_of(artifact), {**note, "accepted": [*accepted, {"code": digest, "reason": reason}]})
+
+
+def accepted(results: str | Path) -> list[dict[str, str]]:
+    """All acceptances of a study: ``artifact``, ``rule``, ``made`` and ``code`` (digests), ``reason``."""
+    try:
+        return list(json.loads((Path(results) / ACCEPTED).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return []
+
+
+def add_accepted(results: str | Path, entries: list[dict[str, str]]) -> None:
+    """Add acceptances to the study's list; one takes the place of an earlier one of the same artifact and code."""
+    kept = {(entry["artifact"], entry["made"], entry["code"]): entry for entry in [*accepted(results), *entries]}
+    atomic.write_json(Path(results) / ACCEPTED, list(kept.values()))
 
 
 def _names(records: Mapping[str, str]) -> dict[str, str]:

@@ -3,13 +3,14 @@
 import contextlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from genview import atomic, devices, made, progress
+from genview import atomic, costs, devices, made, progress, provenance
 from genview.config.merge import merged
 from genview.errors import GenviewError
 from genview.parent import end_with_parent
@@ -41,8 +42,8 @@ def job(snakemake: Any, stage: str) -> Iterator[Running]:
     """
     log = next(iter(snakemake.log), None)
     records = {kind: str(snakemake.input.get(kind)) for kind in RECORDS if _is_record(snakemake.input.get(kind))}
-    artifact = snakemake.output[0]
-    with running(log, gpus=snakemake.resources.get("gpu", 0)):
+    artifact, gpus = snakemake.output[0], snakemake.resources.get("gpu", 0)
+    with _counted(log, records, gpus), running(log, gpus=gpus):
         found = settings(records["settings"]) if "settings" in records else {}
         stamp = {
             "stage": stage,
@@ -52,7 +53,20 @@ def job(snakemake: Any, stage: str) -> Iterator[Running]:
         }
         made.begin(artifact, records)
         yield Running(found, stamp)
-        made.finish(artifact, records, rule=snakemake.rule)
+        outputs = sorted(os.path.relpath(path, Path(artifact).parent) for path in snakemake.output[1:])
+        made.finish(artifact, records, rule=snakemake.rule, stage=stage, outputs=outputs)
+
+
+def _counted(log: str | None, records: dict[str, str], gpus: int) -> contextlib.AbstractContextManager[None]:
+    """Count what the job takes, below the folder of the study, which its record of code is in."""
+    if not log or "code" not in records:
+        return contextlib.nullcontext()
+    try:
+        file = costs.attempts_of(made.results_of(records["code"]), log)
+    except ValueError:  # its log is elsewhere
+        return contextlib.nullcontext()
+    made_from = provenance.digest([digest_of(records[kind]) for kind in ("code", "settings") if kind in records])
+    return costs.counted(file, log, made_from, gpus)
 
 
 def _is_record(path: Any) -> bool:

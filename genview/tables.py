@@ -245,17 +245,24 @@ def metadata(path: str | Path) -> dict[str, str]:
     return json.loads(stamp)
 
 
+MAY_DIFFER = frozenset({"shard", "code", "version"})
+"""In the stamps of shards of one table. Whether a shard stands under today's code is the workflow's to say, which makes
+it anew or holds an acceptance (`genview.made`): of accepted shards those that were added later have other code."""
+
+
 def read_shards(paths: Sequence[str | Path], schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read shards of one table, in order, after checking that the same parameters and code made them all.
+    """Read shards of one table, in order, after checking that the same parameters made them all.
 
     Raises:
-        GenviewError: shards disagree in study, parameters or code.
+        GenviewError: shards disagree in study or parameters.
     """
     stamps = {str(path): metadata(path) for path in paths}
     first_path, first = next(iter(stamps.items()))
     for path, stamp in stamps.items():
         different = sorted(
-            name for name in first.keys() | stamp.keys() if name != "shard" and first.get(name) != stamp.get(name)
+            name
+            for name in first.keys() | stamp.keys()
+            if name not in MAY_DIFFER and first.get(name) != stamp.get(name)
         )
         if different:
             raise GenviewError(

@@ -20,7 +20,8 @@ from rich.text import Text
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from snakemake_logger_plugin_genview.jobs import Jobs, clock
+from genview import costs
+from snakemake_logger_plugin_genview.jobs import Jobs, Running, clock
 
 REFRESH = 0.5
 """Seconds between two pictures of the running jobs."""
@@ -67,6 +68,8 @@ class LogHandler(LogHandlerBase):
         terminal = self.console.is_terminal and not self.console.is_dumb_terminal
         self.live = terminal and not settings.dryrun and not quiet & {"all", "progress"}
         self.jobs = Jobs()
+        self.hours = 0.0
+        """That what a dry-run would make again took."""
         self.told: set[str] = set()
         self.stopped = threading.Event()
         self.painter: threading.Thread | None = None
@@ -100,7 +103,7 @@ class LogHandler(LogHandlerBase):
         elif event == LogEvent.JOB_INFO:
             job = self.jobs.start(values)
             self._paint()
-            line = f"{job.name}: {job.reason}" if settings.dryrun and job.reason else ""
+            line = self._planned(job) if settings.dryrun and job.reason else ""
         elif event == LogEvent.JOB_FINISHED and (job := self.jobs.finish(values["job_id"])):
             # A target by name makes nothing, and has no reason.
             line = f"[{self.jobs.count}] {job.name}" + (f", {clock(job.elapsed)} ({job.reason})" if job.reason else "")
@@ -118,9 +121,14 @@ class LogHandler(LogHandlerBase):
         if event == LogEvent.RUN_INFO and not settings.dryrun:
             return self.jobs.plan_in_words()
         if event == LogEvent.RUN_INFO and text in self.told:  # said before and after the jobs of a dry-run
-            return ""
+            return f"What there is of these took {costs.amount(self.hours)}" if self.hours else ""
         self.told.add(text)
         return text
+
+    def _planned(self, job: Running) -> str:
+        """A job of a dry-run: why it would run, and what it took when it ran before."""
+        self.hours += job.hours
+        return f"{job.name}: {job.reason}" + (f" (took {costs.amount(job.hours)})" if job.hours else "")
 
     def _paint(self) -> None:
         """Begin to show the running jobs."""

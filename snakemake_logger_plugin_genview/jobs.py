@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.text import Text
 
-from genview import words
+from genview import costs, made, words
 from snakemake_logger_plugin_genview.reasons import in_words
 
 
@@ -31,6 +31,14 @@ def last_line(path: str) -> str:
     return re.sub(r"^\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ ", "", lines[-1]) if lines else ""
 
 
+def _hours(values: dict[str, Any], log: str) -> float:
+    """What a job took when it made the artifacts that are there."""
+    code = next((str(file) for file in values["input"] or () if "/code/" in str(file)), None)
+    if code is None or not any(os.path.exists(file) for file in values["output"] or ()):
+        return 0.0
+    return costs.hours(made.results_of(code), log or None, values.get("benchmark"))
+
+
 def seconds_left(line: str) -> float | None:
     """The time left in a line of ``genview.progress``."""
     found = re.search(r"(?:(\d+):)?(\d+):(\d+) left$", line)
@@ -46,6 +54,8 @@ class Running:
     label: str
     log: str
     reason: str
+    hours: float = 0.0
+    """What it took when it ran before, where its artifacts are there."""
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -89,7 +99,7 @@ class Jobs:
         log = str(values["log"][0]) if values["log"] else ""
         outputs = values["output"]
         reason = in_words(values["reason"] or "", values["input"] or (), outputs) if outputs else ""
-        job = Running(values["rule_name"], label, log, reason)
+        job = Running(values["rule_name"], label, log, reason, _hours(values, log))
         self.running[values["jobid"]] = job
         return job
 

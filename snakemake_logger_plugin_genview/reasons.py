@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from genview import made as notes
 from genview import words
 
 FILES = 3
@@ -43,8 +44,23 @@ def in_words(reason: str, inputs: Sequence[str] = (), outputs: Sequence[str] = (
     return ", ".join([text for text in told if text != AFTER] or told)  # a new file says enough
 
 
+def changed_record(file: str, outputs: Sequence[str]) -> str:
+    """What a changed record of code or settings says, in words; nothing where the file is none."""
+    kind = next((kind for kind, part in RECORDS.items() if part in file), None)
+    before = previous_record(Path(file), outputs) if kind else None
+    return f"{kind} ({changes(before, Path(file))})" if before else kind or ""
+
+
 def previous_record(record: Path, outputs: Sequence[str]) -> Path | None:
-    """The record that outputs were made with, if it was another: the newest that is not newer than they."""
+    """The record that outputs were made with, if it was another.
+
+    The note beside them names it; of outputs without a note it is the newest that is not newer than they.
+    """
+    note = notes.read(outputs[0]) if outputs else {}
+    for name in (note.get("making") or note.get("made") or {}).values():
+        if (record.parent / name).is_file():
+            same = name.split(".")[0] == record.name.split(".")[0]
+            return None if same else record.parent / name
     try:
         made = min(os.stat(file).st_mtime_ns for file in outputs)
         times = {file: file.stat().st_mtime_ns for file in record.parent.glob("*.json")}

@@ -63,6 +63,14 @@ class Workspace:
             )
         return done
 
+    def python(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Run python as typed at the root of the repository."""
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=self.root, env=self.environment, capture_output=True, text=True
+        )
+        assert not check or not done.returncode, done.stderr[-3000:]
+        return done
+
     def start(self, *arguments: str, output: int = subprocess.PIPE, **options: Any) -> subprocess.Popen:
         """Start snakemake; what it prints goes to `output`, by default the process's standard output."""
         return subprocess.Popen(

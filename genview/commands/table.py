@@ -2,6 +2,12 @@
 
 from types import ModuleType
 
-from genview.commands import check, compare, config, run
+from genview.commands import accept, check, compare, config, run
 
-COMMANDS: dict[str, ModuleType] = {"run": run, "check": check, "config": config, "compare": compare}
+COMMANDS: dict[str, ModuleType] = {
+    "run": run,
+    "check": check,
+    "config": config,
+    "compare": compare,
+    "accept": accept,
+}

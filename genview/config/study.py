@@ -1,11 +1,11 @@
 """The whole configuration of a study."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from genview.config.base import Block, FilePath, Name
+from genview.config.base import Block, FilePath, Name, RuntimeOnly
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit, Evaluation
@@ -25,6 +25,9 @@ class Study(Block):
     """Folder of all studies' results."""
     seed: int = 42
     """Every choice of chance in the study is derived from it."""
+    confirm_hours: Annotated[float, RuntimeOnly] = Field(10.0, ge=0)
+    """A start that would make again what took more hours stops before its first job and says what changed. Hours of
+    the jobs by the clock, all attempts together, times their GPUs."""
     dataset: Dataset = Dataset()
     encoders: dict[Name, Encoder] = {"small": Encoder()}
     pca: PrincipalComponent = PrincipalComponent()

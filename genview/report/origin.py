@@ -3,12 +3,14 @@
 import csv
 import importlib.metadata
 import platform
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from genview import __version__, tables
+from genview import __version__, made, tables
+from genview import costs as counts
 from genview.data.keys import group_names, shard_names
 from genview.report import drawing, wording
 from genview.report.blocks import Block, Figure, Section, Source, Table
@@ -21,7 +23,7 @@ NOT_ARTIFACTS = ("logs", "costs", "figures", "report.html", "summary.csv", "conf
 
 def section(results: Results) -> Section:
     """Costs, digests, versions and the effective configuration."""
-    blocks: list[Block] = [*_costs(results), *_digests(results), _versions()]
+    blocks: list[Block] = [*_costs(results), *_digests(results), *_accepted(results), _versions()]
     text = yaml.safe_dump(dict(results.configuration), sort_keys=False, allow_unicode=True)
     blocks.append(Source("Effective configuration, defaults included", text))
     lead = "What it took, and all that is needed to make it again."
@@ -29,7 +31,10 @@ def section(results: Results) -> Section:
 
 
 def _seconds(results: Results) -> dict[str, tuple[int, float, float]]:
-    """Jobs, seconds and largest memory (bytes) of each stage, from the workflow's benchmark files."""
+    """Jobs, seconds and largest memory (bytes) of each stage.
+
+    From the workflow's benchmark files, which hold the last attempt of a job, and the counts of all attempts.
+    """
     costs: dict[str, tuple[int, float, float]] = {}
     folder = results.folder / "costs"
     for file in sorted(folder.rglob("*.tsv")):
@@ -38,6 +43,14 @@ def _seconds(results: Results) -> dict[str, tuple[int, float, float]]:
             for row in csv.DictReader(handle, delimiter="\t"):
                 jobs, seconds, memory = costs.get(stage, (0, 0.0, 0.0))
                 costs[stage] = jobs + 1, seconds + _number(row.get("s")), max(memory, 1e6 * _number(row.get("max_rss")))
+    for file in folder.rglob(f"*{counts.SUFFIX}"):
+        stage = file.relative_to(folder).parts[0]
+        # One attempt is in the benchmark file, and the workflow's own time around it is, too.
+        found = counts.read(file)
+        earlier = float(found.get("seconds", 0.0)) - float(found.get("last", 0.0))
+        if stage in costs and earlier > 0:
+            jobs, seconds, memory = costs[stage]
+            costs[stage] = jobs, seconds + earlier, memory
     return costs
 
 
@@ -75,7 +88,8 @@ def _costs(results: Results) -> list[Block]:
         ]
         rows.append(["all", wording.count(sum(jobs for _, (jobs, _, _) in costs)), wording.seconds(total), "", ""])
         columns = ["stage", "jobs", "time", "share", "largest memory"]
-        caption = "Wall-clock time of the jobs, added up; jobs that ran side by side count each. Memory: the largest."
+        caption = "Wall-clock time of the jobs, added up; jobs that ran side by side count each, and so do attempts "
+        caption += "that were stopped or killed. Memory: the largest."
         blocks += [_cost_figure(costs), Table("Time per stage", columns, rows, caption, numeric=range(1, 5))]
     sizes = _bytes(results)
     if sizes:
@@ -119,6 +133,19 @@ def _digests(results: Results) -> list[Block]:
     columns = ["table", "version", "parameters", "code"]
     caption = "Digests of what made each table; of sharded ones the first shard stands for all."
     return [Table("Digests", columns, rows, caption)] if rows else []
+
+
+def _accepted(results: Results) -> list[Block]:
+    """What stands under code that did not make it, and why somebody said that it may."""
+    number: Counter[tuple[str, str, str, str]] = Counter()
+    for entry in made.accepted(results.folder):
+        note = made.read(results.folder / entry["artifact"])
+        if entry["code"] in [other["code"] for other in note.get("accepted", ())]:
+            number[entry["rule"], entry["reason"], entry["made"], entry["code"]] += 1
+    rows = [[rule, wording.count(many), *rest] for (rule, *rest), many in sorted(number.items())]
+    columns = ["rule", "artifacts", "reason", "made by code", "stands under code"]
+    caption = "Artifacts that other code made than that of the study, kept by `genview accept`; digests of the code."
+    return [Table("Accepted", columns, rows, caption, numeric=[1])] if rows else []
 
 
 def _versions() -> Table:

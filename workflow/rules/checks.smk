@@ -2,14 +2,56 @@
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.cli import get_argument_parser
 from snakemake.io import strip_wildcard_constraints
 
-from genview import targets
+from genview import costs, targets
 from genview.errors import GenviewError
 from genview.evaluation import catalogue
+from snakemake_logger_plugin_genview import reasons
+
+# What brings a shard up to date: of a collection that grew, it takes what is there and computes what is new.
+UPDATED = {"token_scores", "guidance_score", "generate_views", "quality_features"}
+GROWN = "the collection"
+
+
+def remade(dag):
+    """The jobs that would make again what is there, and the changes that lead to it."""
+
+    def own(job):
+        """What of a job's own inputs has changed, in words."""
+        reason = dag.reason(job)
+        if reason.forced:
+            return {GROWN if job.rule.name == "manifest" else f"{job.rule.name} forced"}
+        changed = [str(file) for file in reason.updated_input]
+        found = {file for file in changed if not file.startswith(f"{RESULTS}/")}
+        for file in set(changed) - found:
+            if file.startswith(f"{RESULTS}/files/collection/"):
+                found.add(GROWN)
+            elif told := reasons.changed_record(file, job.output):
+                found.add(told)
+        return found
+
+    @cache
+    def causes(job):
+        before = [other for other in dag.dependencies[job] if dag.needrun(other)]
+        return frozenset(own(job)).union(*map(causes, before))
+
+    for job in dag.needrun_jobs():
+        if dag.reason(job).forced or not any(
+            Path(file).exists() for file in job.output
+        ):
+            continue
+        took = costs.hours(RESULTS, next(iter(job.log), None), job.benchmark)
+        found = causes(job)
+        grown = job.rule.name in UPDATED and found == {GROWN}
+        code = any("/code/" in str(file) for file in dag.reason(job).updated_input)
+        yield costs.Remade(
+            job.rule.name, tuple(sorted(found)), 0 if grown else took, code
+        )
 
 
 def check_before_start(dag):
@@ -26,6 +68,8 @@ def check_before_start(dag):
         preflight.require(STUDY, stages, elsewhere=not here, gpus=gpus)
         if not here:
             check_cluster(dag.needrun_jobs())
+        if why := costs.objection(list(remade(dag)), STUDY.confirm_hours):
+            raise GenviewError(why)
     except GenviewError as error:
         raise WorkflowError(str(error)) from None
 

@@ -2,7 +2,7 @@ import functools
 import gc
 from pathlib import Path
 
-from genview import home, made, provenance, stage
+from genview import accept, costs, home, made, provenance, stage
 from genview.config import evaluation
 from genview.config import load as configuration
 from genview.config.base import fingerprint as fingerprint_of
@@ -97,6 +97,7 @@ def code(rule_name, *modules, files=()):
         starts = [str(Path(described.snakefile).parent / script)] if script else []
         found = CODE.files(*starts, *modules, *map(str, map(home.file, files)))
         CODE.keep()
+        accept.write_starts(Path(RESULTS) / "code" / rule_name, [*starts, *modules])
         return record("code", [rule_name], found)
 
     return standing(rule_name, "code", lambda wildcards: path())
@@ -135,6 +136,12 @@ def recorded(rule_name, chosen=None, **blocks):
 def settings(**blocks):
     """What one job reads, by name: blocks of the configuration and plain values."""
     return blocks
+
+
+def accepted():
+    """The list of what the user accepted, where there is one."""
+    ledger = Path(RESULTS) / made.ACCEPTED
+    return str(ledger) if ledger.is_file() else []
 
 
 wildcard_constraints:

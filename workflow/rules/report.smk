@@ -5,6 +5,7 @@ rule report:
     input:
         **{name: files for name, files in measured().items() if name != "views"},
         code=code("report"),
+        accepted=accepted(),
         settings=recorded("report", configuration=STUDY),
     output:
         page=report(
