@@ -103,14 +103,16 @@ class Remade:
 
 def in_words(jobs: Iterable[Remade]) -> list[str]:
     """A line for each change: what it remakes, and what that took; the dearest first."""
-    spent: dict[tuple[str, ...], Counter[str]] = {}
+    spent: dict[tuple[str, ...], dict[str, float]] = {}
     number: Counter[tuple[tuple[str, ...], str]] = Counter()
     for job in jobs:
-        spent.setdefault(job.causes, Counter())[job.rule] += job.hours
+        rules = spent.setdefault(job.causes, {})
+        rules[job.rule] = rules.get(job.rule, 0.0) + job.hours
         number[job.causes, job.rule] += 1
     lines = []
-    for causes, rules in sorted(spent.items(), key=lambda item: -item[1].total()):
-        told = [f"{rule} {amount(time)} ({number[causes, rule]:,})" for rule, time in rules.most_common() if time]
+    for causes, rules in sorted(spent.items(), key=lambda item: -sum(item[1].values())):
+        dearest = sorted(rules.items(), key=lambda item: -item[1])
+        told = [f"{rule} {amount(time)} ({number[causes, rule]:,})" for rule, time in dearest if time]
         lines.append(f"{words.listed(causes, 4) or 'needed again'}: {words.listed(told, 8) or 'no time to speak of'}")
     return lines
 

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from genview import atomic, costs, devices, made, progress, provenance
 from genview.config.merge import merged
 from genview.errors import GenviewError
+from genview.kept import Earlier
 from genview.parent import end_with_parent
 
 RECORDS = ("code", "settings", "collection", "given")
@@ -26,10 +27,12 @@ class Running:
     Attributes:
         settings: of the rule, from their record.
         stamp: metadata of its artifacts: stage, study, a digest of the parameters and one of the code.
+        earlier: the artifacts before, of a stage that takes unchanged rows over.
     """
 
     settings: dict[str, Any]
     stamp: dict[str, str]
+    earlier: Earlier
 
 
 @contextlib.contextmanager
@@ -52,9 +55,22 @@ def job(snakemake: Any, stage: str) -> Iterator[Running]:
             "code": digest_of(records["code"]) if "code" in records else "",
         }
         made.begin(artifact, records)
-        yield Running(found, stamp)
+        yield Running(found, stamp, Earlier(artifact, stamp["code"], _accepted(records, artifact, stamp["code"])))
         outputs = sorted(os.path.relpath(path, Path(artifact).parent) for path in snakemake.output[1:])
         made.finish(artifact, records, rule=snakemake.rule, stage=stage, outputs=outputs)
+
+
+def _accepted(records: dict[str, str], artifact: str, code: str) -> set[tuple[str, str]]:
+    """Artifacts beside this one that stand under today's code, and the code that made each."""
+    if "code" not in records:
+        return set()
+    results = made.results_of(records["code"])
+    folder = Path(artifact).parent
+    return {
+        (Path(entry["artifact"]).name, entry["made"])
+        for entry in made.accepted(results)
+        if entry["code"] == code and results / Path(entry["artifact"]).parent == folder
+    }
 
 
 def _counted(log: str | None, records: dict[str, str], gpus: int) -> contextlib.AbstractContextManager[None]:

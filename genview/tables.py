@@ -149,6 +149,9 @@ VIEWS = _schema(
 )
 
 
+KEPT = _schema(("made_from", pa.string(), False, "digest of what a row was made from; empty: not to be taken over"))
+
+
 def write(table: pa.Table | Mapping[str, Sequence[Any]], schema: pa.Schema, path: str | Path, **metadata: str) -> None:
     """Write a table, complete or not at all, after casting it to its schema.
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -117,6 +118,27 @@ def test_a_warning_saves_a_checkpoint_at_once_and_the_run_goes_on_from_there(und
     assert not Path(job.model).exists()
     assert f"going on from step {int(saved[0][5:])}" in finish(job, tmp_path)
     assert_equal_runs(job, undisturbed)
+
+
+def test_a_run_goes_on_with_other_code_only_where_the_user_says_so(undisturbed, tmp_path):
+    """To update the package in the third week of a training must not cost the two before."""
+    job = elsewhere(undisturbed, tmp_path)
+    process = start(job, tmp_path)
+    process.wait_until(lambda: step_now(job) >= 4)
+    process.kill()
+    other = job.model_copy(update={"code": "0123456789abcdef"})
+    process = start(other, tmp_path)
+    assert process.wait() == 1 and "Traceback" not in process.errors
+    (digest,) = re.search(r"checkpoints: \{accept: \[(\w+)\]\}", process.errors).groups()
+    checkpoints = job.run.checkpoints.model_copy(update={"accept": (digest,)})
+    accepted = other.model_copy(update={"run": job.run.model_copy(update={"checkpoints": checkpoints})})
+    assert "going on with other code" in finish(accepted, tmp_path)
+    assert_equal_runs(accepted, undisturbed)
+    ((step, before),) = json.loads((Path(job.model) / "run.json").read_text())["codes"]
+    assert step >= 3 and before == digest
+    card = (Path(job.model) / "README.md").read_text()
+    assert f"up to step {step} with the code `{digest}`" in card and "`0123456789abcdef`" in card
+    assert "codes" not in (Path(undisturbed.model) / "run.json").read_text()
 
 
 def test_changed_settings_are_refused_on_the_command_line_with_the_differences(undisturbed, tmp_path):

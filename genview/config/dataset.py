@@ -60,6 +60,9 @@ class Dataset(Block):
     """Also drop images whose perceptual hash (64 bits) differs in at most so many bits; off by default."""
     exclude: FilePath | None = None
     """A text or CSV file of keys to leave out, such as leaked test images found by the duplicates stage."""
+    watch: Annotated[int, RuntimeOnly] = Field(20_000, ge=0)
+    """Folders and tars of up to so many files are looked at before each start, so that new, changed and removed images
+    are seen; of larger ones (0: of all) write ``snakemake --forcerun manifest``."""
     workers: Annotated[int, RuntimeOnly] = Field(0, ge=0)
     """Processes that open and check images, a matter of speed only; 0: eight, or as many as there are cores."""
 

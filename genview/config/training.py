@@ -89,6 +89,9 @@ class Checkpoints(Block):
     """Newest checkpoints that are kept."""
     keep_epochs: tuple[int, ...] = ()
     """Epochs whose checkpoint is kept for good."""
+    accept: Annotated[tuple[str, ...], RuntimeOnly] = ()
+    """Digests of other code than today's: a run that was started with one of these goes on with today's from its
+    checkpoint, and the model's card says so. The message that refuses to go on names the digest."""
 
 
 class Run(Block):

@@ -7,12 +7,14 @@ what follows. The digests are kept by inode, size and time, so that a file is re
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from genview import atomic, provenance
+from genview.data import names, source_folder
 
 WHOLE = 64 << 20
 """Bytes up to which a file is read whole."""
@@ -30,7 +32,7 @@ def of(files: Mapping[str, Path], remembered: Path) -> dict[str, list]:
     kept, found = {}, {}
     for name, path in files.items():
         status = path.stat()
-        mark = f"{path.absolute()} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
+        mark = f"{str(path.absolute())!a} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
         kept[mark] = known.get(mark) or _digest(path, status.st_size)
         found[name] = [status.st_size, kept[mark]]
     if kept.keys() != known.keys():
@@ -57,20 +59,39 @@ def _digest(path: Path, size: int) -> str:
     return found.hexdigest()
 
 
-def collection(path: str, source: str) -> dict[str, Path]:
-    """The files of a collection whose content decides what is ingested, by their names in it; none of a folder."""
+def collection(path: str, source: str, watch: int) -> dict[str, Path]:
+    """The files of a collection whose content decides what is ingested, by their names in it.
+
+    None where there are more than ``watch``: to look at all would take longer than anybody waits.
+    """
     place = Path(path)
     if place.is_file():
         return {place.name: place}
+    found = dict(itertools.islice(_files(place, source), watch + 1))
+    return found if len(found) <= watch else {}
+
+
+def _files(place: Path, source: str) -> Iterator[tuple[str, Path]]:
+    if source == "folder" and place.is_dir():
+        for folder, inside in source_folder.folders(place):
+            for name in inside:
+                # What cannot be read is for the ingestion to list.
+                path = place / folder / name
+                if _counts(name) and path.is_file() and os.access(path, os.R_OK):
+                    yield (path.relative_to(place).as_posix().encode("utf-8", "backslashreplace").decode(), path)
+        return
     wanted = {"webdataset": (".tar",), "huggingface": (".arrow", ".parquet", ".pq", ".feather", "state.json")}
     endings = wanted.get(source, ())
     if not place.is_dir() or not endings:
-        return {}
-    found = {}
-    for folder, inner, names in os.walk(place, followlinks=False):
+        return
+    for folder, inner, inside in os.walk(place, followlinks=False):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        for name in sorted(names):
+        for name in sorted(inside):
             if name.lower().endswith(endings) and not name.startswith("."):
                 file = Path(folder, name)
-                found[file.relative_to(place).as_posix()] = file
-    return found
+                yield file.relative_to(place).as_posix(), file
+
+
+def _counts(name: str) -> bool:
+    """Whether the ingestion of a folder takes note of a file of this name."""
+    return bool(names.is_image(name) or names.refusal(name) or names.extension(name) == source_folder.TEXT)

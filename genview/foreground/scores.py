@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from genview import device as devices
-from genview import progress, tables
+from genview import kept, progress, provenance, tables
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.data import manifest as manifests
@@ -20,6 +20,7 @@ from genview.data.reader import Reader, data_root
 from genview.encoders import loader, look
 from genview.errors import GenviewError
 from genview.foreground import pca
+from genview.kept import Earlier
 
 logger = logging.getLogger("genview")
 
@@ -40,6 +41,7 @@ def run(
     scores: str | Path,
     workers: int,
     stamp: dict[str, str],
+    earlier: Earlier | None = None,
 ) -> None:
     """Encode and project a group of shards.
 
@@ -52,17 +54,48 @@ def run(
         scores: written: tables.SCORES.
         workers: processes that decode images.
         stamp: provenance.
+        earlier: tables made before, from which unchanged images' rows are taken over.
 
     Raises:
         GenviewError: an image cannot be read any more, the component belongs to another encoder, or a score is not
             finite.
     """
-    rows = manifests.read_group(manifest, group, ["key", "path", "offset", "length"])
+    rows = manifests.read_group(manifest, group, ["key", "path", "offset", "length", "sha256"])
     direction = pca.load(component)
     if not len(rows):
         empty = {"key": [], "scores": [], "embedding": []}
         tables.write(empty, tables.SCORES, scores, encoder=direction.details["encoder_digest"], **stamp)
+        if earlier:
+            earlier.keep(manifest, [scores], [], "")
         return
+    details = [stamp.get("parameters"), direction.details["encoder_digest"], provenance.file_sha256(component)]
+    binding = provenance.digest(details)
+    made_from = [provenance.digest(row) for row in zip(*(rows[name].to_pylist() for name in ("key", "sha256")))]
+    taken, positions = tables.SCORES.empty_table(), []
+    if earlier:
+        taken, positions = earlier.table(made_from, binding, tables.SCORES)
+        logger.info("%d of %d images are taken over", len(taken), len(rows))
+    new = rows.take(np.setdiff1d(np.arange(len(rows)), np.asarray(positions, np.int64)))
+    made = tables.SCORES.empty_table()
+    if len(new):
+        reader = Reader(data_root(dataset, manifest))
+        made = _encoded(config, reader, group, new, direction, component, workers)
+    table = kept.in_order(taken, positions, made)
+    tables.write(table, tables.SCORES, scores, encoder=direction.details["encoder_digest"], **stamp)
+    if earlier:
+        earlier.keep(manifest, [scores], made_from, binding)
+
+
+def _encoded(
+    config: Encoder,
+    reader: Reader,
+    group: str,
+    rows: pa.Table,
+    direction: pca.PCA,
+    component: str | Path,
+    workers: int,
+) -> pa.Table:
+    """Encode and project images: a table of ``tables.SCORES``."""
     encoder = look.load(config, devices.default())
     if encoder.digest != direction.details["encoder_digest"]:
         raise GenviewError(f"{component}: fitted with other weights than {config.model} has now; fit it again")
@@ -70,7 +103,6 @@ def run(
     projected = np.empty((len(rows), encoder.num_tokens), np.float16)
     embeddings = np.empty((len(rows), encoder.embedding_dim), np.float32)
     done = 0
-    reader = Reader(data_root(dataset, manifest))
     with progress.bar(f"scores {group}", total=len(rows)) as bar:
         for images in loader.batches(rows, reader, encoder, config.batch_size, workers):
             tokens, embedding = loader.encode_padded(encoder, images, config.batch_size)
@@ -83,5 +115,4 @@ def run(
     if not finite.all():
         bad = [rows["key"][int(row)].as_py() for row in np.flatnonzero(~finite)[:10]]
         raise GenviewError(f"{config.model} gives NaN or infinity for {(~finite).sum()} images, such as {bad}")
-    table = pa.table({"key": rows["key"], "scores": as_lists(projected), "embedding": as_lists(embeddings)})
-    tables.write(table, tables.SCORES, scores, encoder=encoder.digest, **stamp)
+    return pa.table({"key": rows["key"], "scores": as_lists(projected), "embedding": as_lists(embeddings)})

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import diffusers
 import torch
 
-from genview import __version__
+from genview import __version__, provenance
 from genview.config.views import ViewSet
 from genview.generation.pipelines import LoadedPipeline
 from genview.generation.plan import Request
@@ -59,6 +59,17 @@ def metadata(
         "guided": view.guidance_source() != 1.0,
         "versions": {"genview": __version__, "diffusers": diffusers.__version__, "torch": torch.__version__},
     }
+
+
+def made_from(metadata: dict[str, Any]) -> str:
+    """Digest of what decides an image's bytes: of two shards' equal ones one may stand for the other.
+
+    The number of samples decides how many images there are, and no image; the package's version stands for its code,
+    which is compared by itself.
+    """
+    view = {name: value for name, value in metadata["view"].items() if name != "samples"}
+    versions = {name: value for name, value in metadata["versions"].items() if name != "genview"}
+    return provenance.digest({**metadata, "view": view, "versions": versions})
 
 
 def to_json(values: dict[str, Any]) -> bytes:

@@ -1,5 +1,6 @@
 """One shard of a set of views: planned, sampled, kept image by image, packed; taken up again after any interruption."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,12 @@ from genview.generation.plan import Request
 from genview.generation.sampler import Sampler
 from genview.generation.statistics import Statistics
 from genview.generation.work import Work, Writer
+from genview.kept import Earlier, Place
 
 logger = logging.getLogger(__name__)
+
+BINDING = "views"
+"""All that an image is made from but the code is in its own metadata."""
 
 MadeFrom = Mapping[Request, dict[str, Any]]
 """What each image is made from."""
@@ -65,6 +70,8 @@ class Shard:
     """Share of the shard's images that may fail."""
     maximum_pixels: int = MAXIMUM_PIXELS
     """Originals with more pixels are not decoded."""
+    earlier: Earlier | None = None
+    """Shards made before, whose unchanged images are taken over byte by byte; None: none are kept."""
     threads: int = 1
     """Threads of the tensor library on the CPU; another number may change the last bit of an image."""
 
@@ -114,22 +121,31 @@ def _make(what: Shard, statistics: Statistics) -> None:
         for request in requests
     }
 
+    decided = {request: members.made_from(made_from[request]) for request in requests}
+    before = what.earlier.find(list(decided.values()), BINDING) if what.earlier else {}
+    taken = {request: before[name] for request, name in decided.items() if name in before}
+    statistics.taken_over = len(taken)
     work = Work(what.work, what.shard, provenance.digest(dict(what.stamp)))
     finished = work.finished()
-    pending = [request for request in requests if work.path(made_from[request]).name not in finished]
-    statistics.resumed = len(requests) - len(pending)
+    rest = [request for request in requests if request not in taken]
+    pending = [request for request in rest if work.path(made_from[request]).name not in finished]
+    statistics.resumed = len(rest) - len(pending)
     for request in pending:
         if request.key in vectors.failed:
             statistics.fail(request, vectors.failed[request.key])
     wanted = {request: made_from[request] for request in pending if request not in statistics.failed}
     logger.info(
-        "%s %s: %d images to make, %d finished before, on %s",
-        what.name, what.shard, len(wanted), statistics.resumed, loaded.device,
+        "%s %s: %d images to make, %d finished before, %d taken over, on %s",
+        what.name, what.shard, len(wanted), statistics.resumed, statistics.taken_over, loaded.device,
     )  # fmt: skip
     _sample(what, Sampler(loaded, what.view), wanted, vectors, work, statistics)
 
     began = time.perf_counter()
-    _pack(what, {request: made_from[request] for request in requests if request not in statistics.failed}, work)
+    packed = [request for request in requests if request not in statistics.failed]
+    _pack(what, {request: made_from[request] for request in packed}, work, taken)
+    if what.earlier:
+        names = [decided[request] for request in packed]
+        what.earlier.keep(what.manifest, [what.tar, what.index], names, BINDING)
     statistics.seconds["packing"] += time.perf_counter() - began
     statistics.finished = True
     work.remove()
@@ -140,7 +156,8 @@ def _sample(
 ) -> None:
     """Make the images that are wanted, in batches, while threads write those of the batch before."""
     size, requests = what.view.batch_size, list(wanted)
-    bar = progress.bar(f"{what.name} {what.shard}", total=statistics.requested, initial=statistics.resumed)
+    there = statistics.resumed + statistics.taken_over
+    bar = progress.bar(f"{what.name} {what.shard}", total=statistics.requested, initial=there)
     writer = Writer(work, what.view, limit=2 * size)
     try:
         with bar, writer:
@@ -179,13 +196,37 @@ def _look_at_order(
         )
 
 
-def _pack(what: Shard, made_from: MadeFrom, work: Work) -> None:
+class _Taken:
+    """The bytes of images of earlier shards."""
+
+    def __init__(self, places: Mapping[Request, Place], opened: contextlib.ExitStack):
+        self.places, self.opened = places, opened
+        self.tables: dict[Path, pa.Table] = {}
+        self.tars: dict[Path, Any] = {}
+
+    def read(self, request: Request) -> bytes:
+        files, row = self.places[request]
+        if files not in self.tables:
+            index = files.with_name(f"{files.name}.parquet")
+            self.tables[files] = tables.read(index, tables.VIEWS, ["offset", "length"])
+            self.tars[files] = self.opened.enter_context(files.with_name(f"{files.name}.tar").open("rb"))
+        offset, length = (self.tables[files][name][row].as_py() for name in ("offset", "length"))
+        self.tars[files].seek(offset)
+        return self.tars[files].read(length)
+
+
+def _pack(what: Shard, made_from: MadeFrom, work: Work, taken: Mapping[Request, Place]) -> None:
     """Write the tar in the order of the manifest, and its index."""
+    with contextlib.ExitStack() as opened:
+        _write(what, made_from, work, _Taken(taken, opened))
+
+
+def _write(what: Shard, made_from: MadeFrom, work: Work, taken: _Taken) -> None:
     places = []
     with tars.writing(what.tar) as tar:
         for request, metadata in made_from.items():
             name = members.member_name(request.key, request.sample, what.view.samples)
-            data = work.path(metadata).read_bytes()
+            data = taken.read(request) if request in taken.places else work.path(metadata).read_bytes()
             places.append((tar.add(f"{name}.jpg", data), len(data)))
             tar.add(f"{name}.json", members.to_json(metadata))
     table = {

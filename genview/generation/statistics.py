@@ -23,6 +23,8 @@ class Statistics:
     requested: int = 0
     made: int = 0
     resumed: int = 0
+    taken_over: int = 0
+    """From the shards before, of images that did not change."""
     failed: dict[Request, str] = field(default_factory=dict)
     """Reason by image."""
     prompts_truncated: int = 0
@@ -54,6 +56,7 @@ class Statistics:
             "requested": self.requested,
             "made": self.made,
             "resumed": self.resumed,
+            "taken_over": self.taken_over,
             "failed": dict(sorted(Counter(self.failed.values()).items())),
             "failed_images": [{"key": r.key, "sample": r.sample, "reason": why} for r, why in self.failed.items()],
             "prompts_truncated": self.prompts_truncated,

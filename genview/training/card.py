@@ -38,6 +38,14 @@ def _text(architecture: Architecture) -> str:
     return "CLIP, trained" if architecture.has_text else "none: a placeholder"
 
 
+def _other_code(record: dict[str, Any]) -> str:
+    """What was accepted: steps that other code than the last made."""
+    told = [f"up to step {step} with the code `{digest}`" for step, digest in record.get("codes", ())]
+    if not told:
+        return ""
+    return f"\nTrained {', '.join(told)}, and on with `{record['code']}`: accepted by `checkpoints.accept`.\n"
+
+
 def text(job: Job, architecture: Architecture, record: dict[str, Any]) -> str:
     """What ``README.md`` of the model says of a run."""
     run = job.run
@@ -57,8 +65,11 @@ def text(job: Job, architecture: Architecture, record: dict[str, Any]) -> str:
         steps=record["steps"],
         samples=record["samples_per_step"],
         averaged=f" (exponential moving average, decay {run.ema})" if run.ema else "",
-        warning=""
-        if architecture.has_text or architecture.keeps_text
-        else "\nNo loss of this run used captions: the text tower is an untrained placeholder, without which\n"
-        "open_clip cannot load a model. Use the image tower alone.\n",
+        warning=_other_code(record)
+        + (
+            ""
+            if architecture.has_text or architecture.keeps_text
+            else "\nNo loss of this run used captions: the text tower is an untrained placeholder, without which\n"
+            "open_clip cannot load a model. Use the image tower alone.\n"
+        ),
     )

@@ -46,9 +46,16 @@ def held(name, files):
 
 
 def collection():
-    """What the user's collection holds, as far as it decides what is ingested; images in folders are not looked at."""
+    """What the user's collection holds, as far as it decides what is ingested."""
     dataset = STUDY.dataset
-    files = fingerprint.collection(dataset.path, dataset.source) if dataset.path else {}
+    try:
+        files = (
+            fingerprint.collection(dataset.path, dataset.source, dataset.watch)
+            if dataset.path
+            else {}
+        )
+    except GenviewError:  # a folder that cannot be read: the ingestion says so
+        files = {}
     if dataset.exclude and Path(dataset.exclude).is_file():
         files["exclude"] = Path(dataset.exclude)
     # A file that is not there is left to the ingestion, which says what it looked for.

@@ -6,8 +6,9 @@ rule sample_features:
     input:
         code=code("sample_features"),
         settings=recorded("sample_features", sample_settings),
-        manifest=MANIFEST,
-        images=PACKED,
+        # A collection that grows keeps its component, or no score of an image that was there would stand.
+        manifest=ancient(MANIFEST),
+        images=ancient(PACKED),
     output:
         tokens=temp(
             expand(

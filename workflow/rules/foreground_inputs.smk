@@ -6,8 +6,8 @@ MEASURING = f"{FOREGROUND}/{STUDY.foreground.encoder}"
 # The foreground pass: a file for each group of shards, a hundred at most.
 SCORES = expand(f"{MEASURING}/scores/{{group}}.parquet", group=GROUPS)
 
-# A thousand images in each file: a file for every shard would slow the planning of a study of thousands of shards.
-SAMPLE_FILES = min(len(SHARDS), max(1, STUDY.pca.sample // 1000))
+# A thousand images in each file, whatever the number of shards: another number fits no component anew.
+SAMPLE_FILES = max(1, STUDY.pca.sample // 1000)
 
 # What of the component's settings decides what is encoded and fitted; the rest decides what follows from it.
 CHOICE = STUDY.pca.model_dump(mode="json", exclude={"sample", "vector"})

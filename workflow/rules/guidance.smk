@@ -25,7 +25,7 @@ rule guidance_score:
         settings=recorded(
             "guidance_score",
             guidance=STUDY.guidance.scoring(),
-            dataset=STUDY.dataset if STUDY.guidance.needs.sees_images else None,
+            dataset=IMAGES if STUDY.guidance.needs.sees_images else None,
             study=STUDY.study,
         ),
         model=GUIDANCE_MODEL,

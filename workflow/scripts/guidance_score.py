@@ -17,4 +17,6 @@ with stage.job(snakemake, "guidance_score") as job:
         output=snakemake.output.scores,
         root=reader.data_root(dataset, snakemake.input.manifest) if dataset else None,
         stamp=job.stamp,
+        model=stage.digest_of(snakemake.input.model) if snakemake.input.get("model") else "",
+        earlier=job.earlier,
     )

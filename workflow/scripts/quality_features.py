@@ -15,5 +15,6 @@ with stage.job(snakemake, "quality_features") as job:
         component=snakemake.input.component,
         output=snakemake.output[0],
         stamp=job.stamp,
+        earlier=job.earlier,
         workers=snakemake.threads - 1,
     )

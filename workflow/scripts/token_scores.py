@@ -16,4 +16,5 @@ with stage.job(snakemake, "token_scores") as job:
         scores=snakemake.output.scores,
         workers=snakemake.threads - 1,
         stamp=job.stamp,
+        earlier=job.earlier,
     )

@@ -28,6 +28,7 @@ with stage.job(snakemake, "views") as job:
             statistics=Path(snakemake.log.statistics),
             work=tar.parent / ".work",
             stamp=job.stamp,
+            earlier=job.earlier,
             levels=settings.get("levels", ()),
             scales=settings.get("scales", ()),
             maximum_rejects=dataset.maximum_rejects,

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
 from genview import atomic, progress, provenance
@@ -19,6 +19,7 @@ from genview.data import manifest as manifests
 from genview.data import reader as readers
 from genview.encoders import look
 from genview.foreground import pca
+from genview.kept import Earlier, Place
 from genview.training import quality
 
 
@@ -44,6 +45,7 @@ def run(
     output: str | Path,
     stamp: dict[str, str],
     workers: int = 0,
+    earlier: Earlier | None = None,
 ) -> None:
     """Encode the originals and captions of a group of shards.
 
@@ -57,8 +59,15 @@ def run(
             no caption; rows in the manifest's order.
         stamp: metadata of the artifact.
         workers: processes that read images.
+        earlier: files made before, from which the rows of unchanged images are taken over.
     """
-    rows = manifests.read_group(manifest, group)
+    every = manifests.read_group(manifest, group)
+    told = (every[name].to_pylist() for name in ("key", "sha256", "caption"))
+    made_from = [provenance.digest(row) for row in zip(*told)]
+    binding = provenance.digest([stamp.get("parameters"), provenance.file_sha256(component)])
+    places = earlier.find(made_from, binding) if earlier else {}
+    taken = {position: places[name] for position, name in enumerate(made_from) if name in places}
+    rows = every.take([position for position in range(len(every)) if position not in taken])
     device = devices.default()
     loaded = look.load(encoder, device)
     direction = torch.as_tensor(pca.load(component).component, device=device)
@@ -76,8 +85,26 @@ def run(
         part = present[start : start + encoder.batch_size]
         embeddings = loaded.encode_text([texts[index] for index in part])
         captions[part] = torch.nn.functional.normalize(embeddings, dim=-1).cpu()
-    tensors = {"background": torch.cat(backgrounds).half(), "caption": captions.half()}
-    metadata = {**stamp, "keys": provenance.digest(rows["key"].to_pylist()), "encoder": loaded.digest}
+    new = {"background": torch.cat(backgrounds).half(), "caption": captions.half()}
+    tensors = {name: _together(name, values, taken, len(every)) for name, values in new.items()}
+    metadata = {**stamp, "keys": provenance.digest(every["key"].to_pylist()), "encoder": loaded.digest}
     with atomic.writing(output) as partial:
         # One key: several would be written in any order, and equal files would differ in their bytes.
         save_file(tensors, partial, metadata={"genview": json.dumps(metadata, sort_keys=True)})
+    if earlier:
+        earlier.keep(manifest, [output], made_from, binding)
+
+
+def _together(name: str, new: torch.Tensor, taken: dict[int, Place], count: int) -> torch.Tensor:
+    """Rows taken over from earlier files, by their position, and new ones in the gaps: [count, ...]."""
+    values = torch.empty(count, *new.shape[1:], dtype=new.dtype)
+    gaps = torch.ones(count, dtype=torch.bool)
+    files: dict[Path, list[int]] = {}
+    for position, place in taken.items():
+        files.setdefault(place.files, []).append(position)
+    for path, positions in files.items():
+        kept = load_file(path.with_name(f"{path.name}.safetensors"))[name]
+        values[positions] = kept[[taken[position].row for position in positions]]
+        gaps[positions] = False
+    values[gaps] = new
+    return values

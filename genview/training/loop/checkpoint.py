@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,11 +141,20 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(state["step"], state["epoch"], state["finished"], state["identity"], tensors, state["values"])
 
 
-def resume(root: Path, identity: dict[str, Any]) -> Checkpoint | None:
+CODES = "codes"
+"""In a checkpoint's values: ``[step, digest]`` of each other code that the run was trained with, up to which step."""
+
+
+def resume(root: Path, identity: dict[str, Any], accept: Collection[str] = ()) -> Checkpoint | None:
     """The newest checkpoint of this very run; None if there is none.
 
     Checkpoints of a *finished* run of other settings make room: they are removed, or, if epochs were kept for good,
     set aside in a folder beside. Those of an unfinished one are never touched.
+
+    Args:
+        root: the folder of the run's checkpoints.
+        identity: what the run is made of.
+        accept: digests of code with which the run may have been started; noted in the values, see `CODES`.
 
     Raises:
         GenviewError: the run is unfinished and was started with other settings, data or code; lists the differences.
@@ -159,6 +168,16 @@ def resume(root: Path, identity: dict[str, Any]) -> Checkpoint | None:
     changed = words.differences(state["identity"], identity)
     if not changed:
         return load(path)
+    code = [(name, old) for name, old, _ in changed] == [("code", state["identity"].get("code"))]
+    if not state["finished"] and code and state["identity"]["code"] in accept:
+        found = load(path)
+        found.values[CODES] = [*found.values.get(CODES, []), [found.step, found.identity["code"]]]
+        logger.warning("going on with other code than that of the steps before %d (checkpoints.accept)", found.step)
+        return found
+    hint = (
+        "\nIf the change of the code alters nothing of this run, let it go on with the setting\n  checkpoints: "
+        f"{{accept: [{state['identity'].get('code')}]}}"
+    )
     if not state["finished"]:
         raise GenviewError(
             f"{root}: holds an unfinished run (step {state['step']}) that was started otherwise:\n"
@@ -166,6 +185,7 @@ def resume(root: Path, identity: dict[str, Any]) -> Checkpoint | None:
                 f"  - {name}: was {json.dumps(old)}, is {json.dumps(new)}" for name, old, new in sorted(changed)
             )
             + "\nSet these back to go on with it, or remove the folder to start anew."
+            + (hint if code else "")
         )
     if state["identity"]["run"]["checkpoints"]["keep_epochs"]:
         aside = root.with_name(f"{root.name}-{provenance.digest(state['identity'])}")

@@ -86,6 +86,7 @@ class Trainer:
                 crops=run.data.crops if run.method.name == "genviewpp" else 1,
                 global_batch=self.order.samples_per_step,
             )
+        self.codes: list[list[Any]] = []
         self.first_step = self._resume(optimizer)
         wrapped, self.optimizer = self.accelerator.prepare(self.method, optimizer)
         self.stepper = Stepper(run, self.accelerator, self.method, wrapped, self.optimizer)
@@ -201,7 +202,7 @@ class Trainer:
         """Load the newest checkpoint of this run, if any; returns the number of steps done."""
         root = Path(self.job.checkpoints)
         with self.accelerator.main_process_first():
-            found = checkpoint.resume(root, self.identity)
+            found = checkpoint.resume(root, self.identity, self.run.checkpoints.accept)
         if found is None:
             return 0
         self.method.load_state_dict(found.tensors["method"])
@@ -210,6 +211,7 @@ class Trainer:
             self.average.load_state_dict(found.tensors["average"])
         if found.values.get("scaler") and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(found.values["scaler"])
+        self.codes = found.values.get(checkpoint.CODES, [])
         logger.info("going on from step %d of %d", found.step, self.total_steps)
         return found.step
 
@@ -231,6 +233,7 @@ class Trainer:
                     "optimizer": values,
                     "ends_epoch": epoch if rest == 0 else None,
                     "scaler": scaler.state_dict() if scaler is not None else None,
+                    **({checkpoint.CODES: self.codes} if self.codes else {}),
                 },
             )
             checkpoint.save(Path(self.job.checkpoints), state, self.run.checkpoints)
@@ -261,6 +264,7 @@ class Trainer:
             self.metrics.close()
             record = {
                 **self.identity,
+                **({checkpoint.CODES: self.codes} if self.codes else {}),
                 "images": len(self.parts.samples),
                 "views_per_sample": composition.views_per_sample(self.run.data),
                 "missing_views": self.parts.missing_views,
