@@ -44,7 +44,7 @@ CLAIMS = {
     "snakemake pca": PLAN,
     "snakemake --forcerun manifest": PLAN,
     "snakemake --forcerun sample_features": PLAN,
-    'python -m genview accept generate_views --reason "a message was reworded"': "tests/test_acceptance.py::test_a_dear",
+    'python -m genview accept generate_views --reason "a message was reworded"': "tests/test_acceptance.py::test_a_de",
     "python -m genview config": RUN,
     "python -m genview compare results/default results/mine": "tests/test_command_line.py::test_compare_shows_settings",
     "snakemake --rulegraph mermaid-js": "tests/test_readme.py::test_the_mermaid_picture",
