@@ -28,7 +28,9 @@ def evaluated_model(wildcards):
         return f"{RESULTS}/runs/{name}/model"
     if encoder := STUDY.encoder(name):
         return record(
-            "settings", ["evaluated_encoder", name], settings(encoder=encoder)
+            "settings",
+            ["evaluated_encoder", name],
+            fingerprint_of(settings(encoder=encoder)),
         )
     known = sorted({*STUDY.runs, *STUDY.encoders, *STUDY.evaluated()})
     raise WorkflowError(
