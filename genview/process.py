@@ -1,0 +1,76 @@
+"""How a process of a study ends: warned by a signal, with whoever started it, or stopped with its work saved."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import connection
+from typing import Any
+
+WARNINGS = (signal.SIGTERM, signal.SIGUSR1)
+"""What a cluster sends before a time limit."""
+
+STOPPED = 75
+"""Exit status of a process that was warned and has saved its work (EX_TEMPFAIL): the same command goes on from it."""
+
+
+class Stopped(Exception):
+    """The process was warned and has saved its work."""
+
+
+@contextmanager
+def on_warning(action: Callable[[int], None]) -> Iterator[None]:
+    """Call ``action`` with the signal's number at each warning; in another thread than the main one, do nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, _frame: Any) -> None:
+        action(number)
+
+    before = {number: signal.signal(number, handle) for number in WARNINGS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave_at_warning(number: int) -> None:
+    """An action for `on_warning`: unwind, so that work under way is still written; a second warning ends at once.
+
+    Raises:
+        SystemExit: with the status of a process that the signal ended.
+    """
+    signal.signal(number, signal.SIG_DFL)
+    raise SystemExit(128 + number)
+
+
+def ignore_warnings() -> None:
+    """Leave warnings to the process that started this one: for workers, which get a group's signals too."""
+    for number in WARNINGS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def end_with_starter() -> None:
+    """Have Linux send SIGTERM when the process that started this one is killed.
+
+    Started anew, it would start a second process that writes the same files.
+    """
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def end_with_pool() -> None:
+    """End a worker when the process of its pool does, however that ends: a killed job leaves no process behind."""
+
+    def watch() -> None:
+        connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
