@@ -24,8 +24,7 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from genview import device as devices
-from genview import tables
+from genview import placement, tables
 from genview.config.views import ViewSet
 from genview.data import manifest, scenes, tars
 from genview.data.reader import Reader
@@ -151,7 +150,7 @@ def measure(options: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         model = (
-            None if options.size == "small" else str(save_random(folder / "model", devices.DTYPES[options.precision]))
+            None if options.size == "small" else str(save_random(folder / "model", placement.DTYPES[options.precision]))
         )
         view = ViewSet(
             mode="imgtxt", model=model, steps=options.steps, batch_size=options.batch_size,
@@ -222,7 +221,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--decode-batch-size", type=int)
-    parser.add_argument("--precision", default="fp32", choices=list(devices.DTYPES))
+    parser.add_argument("--precision", default="fp32", choices=list(placement.DTYPES))
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--output", type=Path)

@@ -15,7 +15,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
-from genview import device as devices
+from genview import placement
 from genview.config import load as configuration
 from genview.config.augmentation import PRESETS, Augmentation, Slot
 from genview.config.dataset import Dataset
@@ -157,7 +157,7 @@ def unclip(bench, view: ViewSet):
     """The pipeline of Stable Diffusion 2.1 unCLIP with random weights; the small one without a GPU."""
     with tempfile.TemporaryDirectory() as scratch:
         if bench.on_gpu:
-            folder = unclip_architecture.save_random(Path(scratch) / "model", devices.DTYPES[view.precision])
+            folder = unclip_architecture.save_random(Path(scratch) / "model", placement.DTYPES[view.precision])
             view = view.model_copy(update={"model": str(folder)})
         loaded = pipelines.load(view, bench.device)
     loaded.pipeline.set_progress_bar_config(disable=True)

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from genview import device as devices
+from genview import placement
 from genview.config.evaluation import Features, Probe
 from genview.evaluation import features, frozen, linear, logistic, probe
 from genview.evaluation.datasets import Request
@@ -89,7 +89,7 @@ def encoder_alone(encoder: frozen.FrozenEncoder, batches: int = 8, batch_size: i
 def compare(name: str, epochs: int) -> dict:
     """Both protocols on one dataset, in one run."""
     dataset = Request(name, seed=SEED).load()
-    encoder = frozen.load(models.small_directory("small/clip"), device=devices.default())
+    encoder = frozen.load(models.small_directory("small/clip"), device=placement.default())
     encoder.features(torch.randn(8, 3, encoder.image_size, encoder.image_size))
     logistic.fit(torch.randn(64, 8), torch.arange(64) % 4, torch.tensor([1e-2]), 4)
     (ours, parts), cost = timed(lambda: cached(dataset, encoder))

@@ -25,8 +25,7 @@ from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image
 from transformers import CLIPTextModel
 
-from genview import atomic, tables
-from genview import device as devices
+from genview import atomic, placement, tables
 from genview.config import load as configuration
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
@@ -115,8 +114,8 @@ def generate(study: Study, name: str, batch: int) -> dict:
     )
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        torch.set_default_dtype(devices.DTYPES[precision])  # the weights are born in half precision: half the memory
-        save_text_to_image(folder) if view.mode == "txt" else unclip.save_random(folder, devices.DTYPES[precision])
+        torch.set_default_dtype(placement.DTYPES[precision])  # the weights are born in half precision: half the memory
+        save_text_to_image(folder) if view.mode == "txt" else unclip.save_random(folder, placement.DTYPES[precision])
         torch.set_default_dtype(torch.float32)
         view = view.model_copy(update={"model": str(folder)})
         loaded = pipelines.load(view, DEVICE)

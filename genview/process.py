@@ -6,16 +6,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
 WARNINGS = (signal.SIGTERM, signal.SIGUSR1)
-"""What a cluster sends before a time limit."""
+"""What a cluster sends before a time limit, and before it takes a node away."""
 
 STOPPED = 75
 """Exit status of a process that was warned and has saved its work (EX_TEMPFAIL): the same command goes on from it."""
+
+STARTER = "GENVIEW_STARTER"
+"""Set for processes that are to end with the one that starts them: its number."""
 
 
 class Stopped(Exception):
@@ -50,27 +53,39 @@ def leave_at_warning(number: int) -> None:
     raise SystemExit(128 + number)
 
 
-def ignore_warnings() -> None:
+def ignore_warnings(_worker: int = 0) -> None:
     """Leave warnings to the process that started this one: for workers, which get a group's signals too."""
     for number in WARNINGS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def end_with_starter() -> None:
-    """Have Linux send SIGTERM when the process that started this one is killed.
+    """Have Linux send SIGTERM when the process that started this one is killed; end at once if it is gone already.
 
-    Started anew, it would start a second process that writes the same files.
+    Left behind, it would write the same files as the process that the workflow starts in its stead.
     """
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    starter = os.environ.get(STARTER)
+    if starter is not None and int(starter) != os.getppid():
+        sys.exit(128 + signal.SIGTERM)
+
+
+def as_starter(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of processes that are to end with this one."""
+    return {**environment, STARTER: str(os.getpid())}
 
 
 def end_with_pool() -> None:
     """End a worker when the process of its pool does, however that ends: a killed job leaves no process behind."""
 
+    pool = multiprocessing.parent_process()
+    if pool is None:
+        return
+
     def watch() -> None:
-        connection.wait([multiprocessing.parent_process().sentinel])
+        connection.wait([pool.sentinel])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

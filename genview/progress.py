@@ -53,6 +53,6 @@ def track(items: Iterable[Item], description: str, *, total: int | None = None, 
     yield from _bar(items, description, unit, total=total)
 
 
-def bar(description: str, *, total: int, initial: int = 0, unit: str = "image") -> "tqdm[Any]":
-    """A progress line that the caller advances with ``update(n)``; a context manager."""
-    return _bar(None, description, unit, total=total, initial=initial)
+def bar(description: str, *, total: int, initial: int = 0, unit: str = "image", silent: bool = False) -> "tqdm[Any]":
+    """A progress line that the caller advances with ``update(n)``; a context manager. Silent: nothing is shown."""
+    return _bar(None, description, unit, total=total, initial=initial, disable=silent)

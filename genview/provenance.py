@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parent
 ROOTS = (PACKAGE.name, "recipes")
 """Top-level packages whose code is read."""
 
-HARNESS = frozenset({"genview.stage"})
+HARNESS = frozenset(f"genview.{name}" for name in ("stage", "process", "progress", "shared_gpus"))
 """How a job runs (log, notes, signals): what it computes does not hang on it, and it is left out of every closure."""
 
 DATA_SUFFIXES = (".json", ".txt", ".csv", ".html", ".css", ".yaml")

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from genview import atomic, costs, devices, made, progress, provenance
+from genview import atomic, costs, made, process, progress, provenance, shared_gpus
 from genview.config.merge import merged
 from genview.errors import GenviewError
 from genview.kept import Earlier
-from genview.parent import end_with_parent
 
 RECORDS = ("code", "settings", "collection", "given")
 """Inputs of a rule that are records, each named by the digest of what it holds."""
@@ -125,7 +124,7 @@ def running(log: str | Path | None = None, *, gpus: int = 0) -> Iterator[None]:
             stage that needs none sees none.
     """
     terminal = sys.stderr
-    end_with_parent()
+    process.end_with_starter()
     with contextlib.ExitStack() as stack:
         if log:
             Path(log).parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +137,7 @@ def running(log: str | Path | None = None, *, gpus: int = 0) -> Iterator[None]:
         if log:
             stack.enter_context(_told_in(terminal))
         try:
-            with devices.claimed(gpus):
+            with shared_gpus.claimed(gpus):
                 yield
         except Exception as error:
             _report(error, terminal if log else None)

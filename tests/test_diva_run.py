@@ -12,10 +12,10 @@ from genview.config import load
 from genview.config.encoders import Encoder
 from genview.encoders import look
 from genview.errors import GenviewError
+from genview.process import Stopped
 from genview.training import assembly
 from genview.training.data.samples import Order, loader
 from genview.training.loop import checkpoint, trainer
-from genview.training.loop.stopping import Stopped
 from genview.training.methods.method import Step
 
 

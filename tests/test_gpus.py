@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from workspace import REPOSITORY, SNAKEMAKE
 
-from genview import devices
-from genview.devices import Device
+from genview import shared_gpus
+from genview.shared_gpus import Device
 
 LISTING = "".join(f"GPU {number}: NVIDIA Pretended (UUID: GPU-{number}{number}{number})\\n" for number in range(2))
 # The rules' own functions under rules that only note when they ran and what they saw.
@@ -65,9 +65,9 @@ def pretend(folder: Path, listing: str = LISTING) -> dict[str, str]:
     program.parent.mkdir(parents=True, exist_ok=True)
     program.write_text(f"#!/bin/sh\nprintf '{listing}'\n")
     program.chmod(0o755)
-    environment = {name: value for name, value in os.environ.items() if name != devices.VISIBLE}
+    environment = {name: value for name, value in os.environ.items() if name != shared_gpus.VISIBLE}
     environment |= {"PATH": f"{program.parent}:{SNAKEMAKE.parent}:{os.environ['PATH']}"}
-    return environment | {devices.FOLDER: str(folder / "locks"), "PYTHONPATH": str(REPOSITORY)}
+    return environment | {shared_gpus.FOLDER: str(folder / "locks"), "PYTHONPATH": str(REPOSITORY)}
 
 
 def toy(folder: Path) -> Path:
@@ -98,13 +98,13 @@ def shifts(notes: Path) -> list[tuple[float, float, set[str]]]:
 
 def test_devices_are_listed_as_cuda_reads_them(tmp_path):
     environment = pretend(tmp_path)
-    assert devices.visible(environment) == (Device("0", "GPU-000"), Device("1", "GPU-111"))
+    assert shared_gpus.visible(environment) == (Device("0", "GPU-000"), Device("1", "GPU-111"))
     for entries, names in [("1", ["GPU-111"]), ("GPU-1,0", ["GPU-111", "GPU-000"]), ("0,-1,1", ["GPU-000"]), ("", [])]:
-        found = devices.visible(environment | {devices.VISIBLE: entries})
+        found = shared_gpus.visible(environment | {shared_gpus.VISIBLE: entries})
         assert [device.name for device in found] == names, entries
     cut = "GPU 0: A (UUID: GPU-a)\\n  MIG 1g Device 0: (UUID: MIG-x)\\n  MIG 1g Device 1: (UUID: MIG-y)\\n"
     environment = pretend(tmp_path / "cut", cut)
-    assert [device.entry for device in devices.visible(environment)] == ["MIG-x", "MIG-y"]
+    assert [device.entry for device in shared_gpus.visible(environment)] == ["MIG-x", "MIG-y"]
 
 
 @pytest.mark.slow
@@ -129,18 +129,18 @@ def test_jobs_of_two_studies_never_share_a_device_and_a_killed_one_frees_its_own
 
 HELD = """
 import subprocess, sys, time
-from genview import devices, parent
-devices.share(devices.visible())
-with devices.claimed(1):
-    child = subprocess.Popen([sys.executable, "-c", CHILD], pass_fds=devices.held())
+from genview import shared_gpus
+shared_gpus.share(shared_gpus.visible())
+with shared_gpus.claimed(1):
+    child = subprocess.Popen([sys.executable, "-c", CHILD], pass_fds=shared_gpus.held())
     print(child.pid, flush=True)
     time.sleep(600)
 """
 CHILD = """
 import signal, time
-from genview import devices
+from genview import shared_gpus
 signal.signal(signal.SIGTERM, lambda number, frame: None)
-devices.keep()
+shared_gpus.keep()
 time.sleep(600)
 """
 
@@ -154,7 +154,7 @@ def test_a_device_is_in_use_until_the_last_process_of_a_killed_job_has_ended(tmp
     child = int(job.stdout.readline())
     job.kill()
     job.wait()
-    words = "from genview import devices; devices.share(devices.visible())\nwith devices.claimed(1): print('mine')"
+    words = "from genview import shared_gpus as gpus; gpus.share(gpus.visible())\nwith gpus.claimed(1): print('mine')"
     waiting = subprocess.Popen([sys.executable, "-c", words], env=environment, stdout=subprocess.PIPE, text=True)
     time.sleep(1.5)
     assert waiting.poll() is None, "the device was given away while a process of the killed job was using it"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from genview import devices, preflight, tables
+from genview import preflight, shared_gpus, tables
 from genview.config import load
 from genview.errors import GenviewError
 
@@ -134,12 +134,12 @@ def test_results_that_cannot_be_written_concern_every_stage(tmp_path):
 
 def test_more_processes_than_gpus_are_refused_where_there_are_gpus(monkeypatch):
     values = {"runs": {"a": {"gpus_per_node": 4}}}
-    two = tuple(devices.Device(str(number), f"GPU-{number}") for number in range(2))
-    monkeypatch.setattr(devices, "visible", lambda: two)
+    two = tuple(shared_gpus.Device(str(number), f"GPU-{number}") for number in range(2))
+    monkeypatch.setattr(shared_gpus, "visible", lambda: two)
     assert any("4 asked for, but the jobs of this machine share 2 GPUs" in text for text in texts(values, "training"))
     with pytest.raises(GenviewError, match="share 1 GPU"):
         preflight.require(load.parse(values), {"training"}, gpus=1)
-    monkeypatch.setattr(devices, "visible", lambda: ())
+    monkeypatch.setattr(shared_gpus, "visible", lambda: ())
     assert not any("GPU" in text for text in texts(values, "training"))
 
 

@@ -16,11 +16,11 @@ from genview.config import load
 from genview.config.methods import BLOCKS
 from genview.config.training import Run
 from genview.errors import GenviewError
+from genview.process import Stopped
 from genview.training import assembly
 from genview.training.data.samples import Order, loader
 from genview.training.loop import monitors, optimizers, trainer
 from genview.training.loop.batchnorm import GatheredBatchNorm, PartedBatchNorm, synchronised
-from genview.training.loop.stopping import Stopped
 from genview.training.methods.dino import DINO
 from genview.training.methods.method import Step
 

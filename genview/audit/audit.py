@@ -13,8 +13,7 @@ import pyarrow.compute as pc
 import torch
 from PIL import Image
 
-from genview import atomic, progress, tables
-from genview import device as devices
+from genview import atomic, placement, progress, tables
 from genview.audit import figures, measures
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit
@@ -95,7 +94,7 @@ def run(
         "results": [],
     }
     if pairs:
-        device = devices.default()
+        device = placement.default()
         for encoder_name, block in blocks.items():
             loaded = look.load(block, device)
             report["encoders"][encoder_name] = loaded.record

@@ -3,13 +3,13 @@
 import logging
 import multiprocessing
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection
 from typing import TypeVar
+
+from genview import process
 
 log = logging.getLogger(__name__)
 
@@ -20,18 +20,8 @@ Result = TypeVar("Result")
 _CONTEXT = multiprocessing.get_context("fork")
 
 
-def _end_with_parent() -> None:
-    """Make a worker end when its parent does, however that ends: a killed job must leave no process behind."""
-
-    def watch() -> None:
-        connection.wait([multiprocessing.parent_process().sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _executor(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, mp_context=_CONTEXT, initializer=_end_with_parent)
+    return ProcessPoolExecutor(workers, mp_context=_CONTEXT, initializer=process.end_with_pool)
 
 
 def available(asked: int = 0) -> int:

@@ -10,8 +10,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
-from genview import device as devices
-from genview import provenance
+from genview import placement, provenance
 from genview.config.encoders import Encoder
 from genview.encoders import build, files, find, towers
 from genview.encoders.files import Weights
@@ -169,7 +168,7 @@ def load(encoder: Encoder, device: torch.device | str = "cpu") -> LoadedEncoder:
     device = torch.device(device)
     parts = _load_open_clip(encoder) if encoder.library == "open_clip" else _load_timm(encoder)
     found = parts.pop("found")
-    precision = devices.precision(encoder.precision, device, f"encoder {encoder.model}")
+    precision = placement.precision(encoder.precision, device, f"encoder {encoder.model}")
     parts["model"].requires_grad_(False)
     image = parts.pop("image").to(device)
     name = encoder.model if found.folder is None or encoder.model.startswith("small/") else found.folder.name
@@ -190,7 +189,7 @@ def load(encoder: Encoder, device: torch.device | str = "cpu") -> LoadedEncoder:
         tower=towers.of(image),
         visual=image,
         device=device,
-        autocast=devices.autocast_type(precision),
+        autocast=placement.autocast_type(precision),
         digest=found.sha256 or provenance.digest([encoder.library, name, parts["image_size"], towers.RANDOM_SEED]),
         record=record,
     )

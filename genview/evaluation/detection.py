@@ -21,8 +21,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from genview import atomic, provenance
-from genview import device as devices
+from genview import atomic, placement, provenance
 from genview.config.evaluation import Detection, Features
 from genview.encoders import pyramid
 from genview.errors import GenviewError
@@ -240,7 +239,7 @@ def run(
         raise GenviewError(f"{folder}: the categories of the training and the test part differ")
     trials = []
     for number in range(settings.trials):
-        encoder = frozen.load(model, device=devices.default())
+        encoder = frozen.load(model, device=placement.default())
         network = detector(encoder, len(train_part.categories), settings, seed + number)
         identity = _identity(encoder, train_part, settings, seed + number)
         train(

@@ -19,8 +19,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from genview import atomic, tables
-from genview import device as devices
+from genview import atomic, placement, tables
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Duplicates
@@ -260,7 +259,7 @@ def run(
     Raises:
         GenviewError: more than ``stop_share`` of the test images are found among the pretraining images.
     """
-    encoder = look.load(images.encoder, devices.default())
+    encoder = look.load(images.encoder, placement.default())
     threshold = min(settings.threshold, 1 - ROUNDING)
     found = find(test_part(request), threshold, images, encoder)
     own = request.block is not None and request.block.kind == "own_labels"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from genview import device as devices
+from genview import placement
 from genview.config.evaluation import Features as Settings
 from genview.errors import GenviewError
 from genview.evaluation import frozen, store
@@ -121,5 +121,5 @@ def run(
     Raises:
         GenviewError: the dataset or the model is missing or wrong.
     """
-    encoder = frozen.load(model, layer=settings.layer, precision=settings.precision, device=devices.default())
+    encoder = frozen.load(model, layer=settings.layer, precision=settings.precision, device=placement.default())
     store.save(extract(request.load(), encoder, settings, **stamp), output)

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genview import atomic, provenance
-from genview import device as devices
+from genview import atomic, placement, provenance
 from genview.config.evaluation import Features, Finetune, FinetuneRates
 from genview.errors import GenviewError
 from genview.evaluation import accuracy, frozen
@@ -288,7 +287,7 @@ def run(
     dataset = request.load()
     if dataset.test is None or not len(dataset.test):
         raise GenviewError(f"dataset {dataset.name}: it has no test images")
-    encoder = frozen.load(model, layer="pooled", precision=reading.precision, device=devices.default())
+    encoder = frozen.load(model, layer="pooled", precision=reading.precision, device=placement.default())
     labels, metric = dataset.test.labels, dataset.metric
     rows: list[dict[str, Any]] = []
     trainings: list[dict[str, Any]] = []

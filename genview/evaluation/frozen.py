@@ -13,8 +13,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from genview import device as devices
-from genview import provenance
+from genview import placement, provenance
 from genview.config.encoders import Encoder
 from genview.encoders import build, look, towers
 from genview.encoders.files import TOKENIZERS
@@ -138,7 +137,7 @@ def load(
         mean=tuple(mean),
         std=tuple(std),
         image_size=size[0] if isinstance(size, (tuple, list)) else size,
-        autocast=devices.autocast_type(devices.precision(precision, device, f"encoder {folder}")),
+        autocast=placement.autocast_type(placement.precision(precision, device, f"encoder {folder}")),
         model=model,
         tokenizer=open_clip.get_tokenizer(f"local-dir:{folder}") if text else None,
     )
@@ -171,7 +170,7 @@ def _own_form(
         mean=tuple(preprocess.mean),
         std=tuple(preprocess.std),
         image_size=built.image_size,
-        autocast=devices.autocast_type(devices.precision(precision, device, f"encoder {folder}")),
+        autocast=placement.autocast_type(placement.precision(precision, device, f"encoder {folder}")),
         model=model,
         tokenizer=built.tokenizer() if text else None,
     )

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genview import atomic, provenance
-from genview import device as devices
+from genview import atomic, placement, provenance
 from genview.config.evaluation import Mmvp, MmvpFeature
 from genview.encoders import towers
 from genview.evaluation import accuracy, frozen, mmvp, mmvp_pairs
@@ -105,7 +104,7 @@ def run(
         GenviewError: the data set is not whole, or the model is missing, has no text, or gives no local tokens.
     """
     pairs = mmvp_pairs.read(folder)
-    device = devices.default()
+    device = placement.default()
     encoder = frozen.load(model, layer="embedding", precision=precision, device=device, text=True)
     found = outcomes(encoder, pairs, settings, seed=seed)
     files = [Path(folder) / mmvp_pairs.TABLE, *(image for pair in pairs for image in pair.images)]

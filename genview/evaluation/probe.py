@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from genview import atomic, tables
-from genview import device as devices
+from genview import atomic, placement, tables
 from genview.config.evaluation import Probe
 from genview.errors import GenviewError
 from genview.evaluation import accuracy, linear, neighbours, outcomes, store
@@ -149,7 +148,7 @@ def run(
     Raises:
         GenviewError: the features are missing, or the dataset's parts overlap.
     """
-    device, encoded = devices.default(), store.load(features)
+    device, encoded = placement.default(), store.load(features)
     overlapping = check_overlap(encoded, settings.allowed_overlap)
     outcome = linear.fit(encoded, settings, seed=seed, device=device)
     result = report(encoded, settings, outcome, overlapping=overlapping, seed=seed, device=device)

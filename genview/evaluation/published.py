@@ -16,8 +16,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from genview import atomic
-from genview import device as devices
+from genview import atomic, placement
 from genview.config.evaluation import Features, Probe
 from genview.errors import GenviewError
 from genview.evaluation import frozen, linear, logistic, probe, store
@@ -186,7 +185,7 @@ def run(
     """
     plain = store.load(features)
     overlapping = probe.check_overlap(plain, settings.allowed_overlap)
-    device = devices.default()
+    device = placement.default()
     encoder = frozen.load(model, layer=reading.layer, precision=reading.precision, device=device)
     if encoder.digest != plain.details["model_digest"]:
         raise GenviewError(f"{features}: made with another model than {model} is now; make them again")

@@ -12,8 +12,7 @@ from clip_benchmark.datasets.builder import image_captions_collate_fn
 from clip_benchmark.metrics import zeroshot_retrieval
 from torch.utils.data import Dataset as Items
 
-from genview import atomic, tables
-from genview import device as devices
+from genview import atomic, placement, tables
 from genview.errors import GenviewError
 from genview.evaluation import accuracy, frozen, outcomes
 from genview.evaluation.datasets import Request
@@ -103,7 +102,7 @@ def run(
     Raises:
         GenviewError: the dataset or model is missing, has no text, or is smaller than a rank that is asked for.
     """
-    encoder = frozen.load(model, layer="embedding", device=devices.default(), text=True)
+    encoder = frozen.load(model, layer="embedding", device=placement.default(), text=True)
     dataset = request.load("retrieval")
     part = captioned_part(dataset.test, request.name)
     items = Captioned(part, encoder.transform)

@@ -7,8 +7,7 @@ import torch
 from clip_benchmark.metrics import zeroshot_classification
 from torch.utils.data import Dataset as Items
 
-from genview import atomic, tables
-from genview import device as devices
+from genview import atomic, placement, tables
 from genview.evaluation import accuracy, frozen, outcomes, prompts
 from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part
@@ -55,7 +54,7 @@ def run(
     Raises:
         GenviewError: the dataset or model is missing, or the model has no text tower.
     """
-    encoder = frozen.load(model, layer="embedding", device=devices.default(), text=True)
+    encoder = frozen.load(model, layer="embedding", device=placement.default(), text=True)
     dataset = request.load("zeroshot")
     classes, templates = prompts.class_names(dataset), prompts.templates(dataset)
     items = Labelled(dataset.test, encoder.transform, classes)

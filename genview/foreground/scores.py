@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from genview import device as devices
-from genview import kept, progress, provenance, tables
+from genview import kept, placement, progress, provenance, tables
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.data import manifest as manifests
@@ -96,7 +95,7 @@ def _encoded(
     workers: int,
 ) -> pa.Table:
     """Encode and project images: a table of ``tables.SCORES``."""
-    encoder = look.load(config, devices.default())
+    encoder = look.load(config, placement.default())
     if encoder.digest != direction.details["encoder_digest"]:
         raise GenviewError(f"{component}: fitted with other weights than {config.model} has now; fit it again")
     vector = torch.from_numpy(direction.component).to(encoder.device)

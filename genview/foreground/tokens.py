@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from genview import atomic, progress
-from genview import device as devices
+from genview import atomic, placement, progress
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.data import manifest as manifests
@@ -76,7 +75,7 @@ def run(
     """
     table = manifests.read(manifest, columns=["key", "path", "offset", "length"])
     rows = sample(table["key"].to_pylist(), count, seed)
-    encoder = look.load(config, devices.default())
+    encoder = look.load(config, placement.default())
     reader = Reader(data_root(dataset, manifest))
     shown: list[np.ndarray] = []
     with progress.bar("tokens of the sample", total=len(rows)) as bar:

@@ -14,8 +14,7 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableUnCLIPImg2ImgPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-from genview import device as devices
-from genview import provenance, words
+from genview import placement, provenance, words
 from genview.config.views import ViewSet
 from genview.errors import GenviewError
 from genview.models import load as models
@@ -145,7 +144,7 @@ def load(view: ViewSet, device: torch.device) -> LoadedPipeline:
     folder = directory(view)
     _check_class(folder, view.mode)
     _check_sha256(folder, view)
-    dtype = devices.DTYPES[devices.precision(view.precision, device, f"view sets by {view.model or folder.name}")]
+    dtype = placement.DTYPES[placement.precision(view.precision, device, f"view sets by {view.model or folder.name}")]
     options = {"safety_checker": None, "requires_safety_checker": False} if view.mode == "txt" else {}
     diffusers.utils.logging.set_verbosity_error()
     try:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from genview import device as devices
+from genview import placement
 from genview.config.views import ViewSet
 from genview.errors import GenviewError
 from genview.generation import embeddings, jpeg, pipelines
@@ -34,7 +34,7 @@ def remake(
     view = ViewSet.model_validate(
         {**values["view"], "model": model or values["model"], "guidance_scale": "table" if values["guided"] else 1.0}
     )
-    loaded = pipelines.load(view, devices.default())
+    loaded = pipelines.load(view, placement.default())
     if loaded.weights != values["weights"]:
         raise GenviewError(
             f"{values['key']}: made with weights {values['weights']}, but {view.model} has {loaded.weights}"

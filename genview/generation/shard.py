@@ -12,14 +12,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from genview import atomic, progress, provenance, tables
-from genview import device as devices
+from genview import atomic, placement, process, progress, provenance, tables
 from genview.config.views import ViewSet
 from genview.data import manifest as manifests
 from genview.data import tars
 from genview.data.images import MAXIMUM_PIXELS
 from genview.data.reader import Reader
-from genview.generation import embeddings, interruption, members, pipelines, plan
+from genview.generation import embeddings, members, pipelines, plan
 from genview.generation.embeddings import Embeddings
 from genview.generation.plan import Request
 from genview.generation.sampler import Sampler
@@ -81,24 +80,29 @@ def run(what: Shard) -> None:
 
     Raises:
         GenviewError: conditions or captions missing or out of range, an unfit pipeline, too many failures, disk full.
-        SystemExit: SIGTERM; what is finished is kept and taken up by the next run.
+        SystemExit: a warning (SIGTERM, SIGUSR1); what is finished is kept and taken up by the next run.
     """
     torch.set_num_threads(what.threads)
     began = time.perf_counter()
     statistics = Statistics(what.maximum_rejects)
     try:
-        with interruption.stopping_gently():
+        with process.on_warning(_stop):
             _make(what, statistics)
     finally:
         statistics.seconds["total"] = time.perf_counter() - began
         atomic.write_json(what.statistics, statistics.to_json())
 
 
+def _stop(number: int) -> None:
+    logger.warning("signal %d: stopping; finished images are kept, and the same command goes on from them", number)
+    process.leave_at_warning(number)
+
+
 def _make(what: Shard, statistics: Statistics) -> None:
     rows = manifests.shard_rows(what.manifest, what.shard)
     conditions = tables.read(what.conditions, tables.CONDITIONS, ["key", "caption", "noise_level", "guidance_scale"])
     began = time.perf_counter()
-    loaded = pipelines.load(what.view, devices.default())
+    loaded = pipelines.load(what.view, placement.default())
     statistics.seconds["loading"] += time.perf_counter() - began
     requests = plan.requests(
         rows["key"].to_pylist(),

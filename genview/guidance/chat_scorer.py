@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from genview import device as devices
+from genview import placement
 from genview.config.guidance import Guidance
 from genview.guidance import chat_model, procedures
 from genview.guidance.answers import Answer
@@ -26,9 +26,9 @@ class ChatScorer:
         name = str(load.resolve(guidance.model))
         options = {"revision": guidance.revision, "trust_remote_code": guidance.trust_remote_code}
         processor = chat_model.load(self.processor_class, name, **options)
-        device = devices.default()
-        precision = devices.precision(guidance.precision, device, f"model {guidance.model}")
-        model = chat_model.load(self.model_class, name, dtype=devices.DTYPES[precision], **options)
+        device = placement.default()
+        precision = placement.precision(guidance.precision, device, f"model {guidance.model}")
+        model = chat_model.load(self.model_class, name, dtype=placement.DTYPES[precision], **options)
         model.to(device)
         self.model = chat_model.ChatModel(model, processor, precision=precision)
 

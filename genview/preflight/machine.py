@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from genview import devices
+from genview import shared_gpus
 from genview.config.study import Study
 from genview.config.training import Run
 from genview.config.views import ViewSet
@@ -118,7 +118,7 @@ def processors(study: Study, gpus: int | None = None) -> Iterator[Problem]:
         study: the study.
         gpus: how many its jobs may use; None: all of this machine.
     """
-    gpus = len(devices.visible()) if gpus is None else gpus
+    gpus = len(shared_gpus.visible()) if gpus is None else gpus
     for name, run in study.runs.items():
         if run.nodes > 1 and shutil.which("srun") is None:
             yield Problem("training", f"runs.{name}.nodes: {run.nodes} nodes need a cluster, and there is no srun here")

@@ -12,12 +12,11 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from genview import devices, progress
+from genview import process, progress, shared_gpus
 from genview.errors import GenviewError
-from genview.parent import end_with_parent
-from genview.training import alone
+from genview.training import alone, launch
 from genview.training.job import Job
-from genview.training.loop import stopping, trainer
+from genview.training.loop import trainer
 
 logger = logging.getLogger("genview")
 
@@ -34,8 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m genview.training", description=__doc__)
     parser.add_argument("--job", required=True, help="JSON file: settings and paths of one run (genview.training.job)")
     options = parser.parse_args(arguments)
-    end_with_parent()
-    devices.keep()
+    process.end_with_starter()
+    shared_gpus.keep()
     progress.configure_logging()
     # The job's cores are one for each process and one for each loader; Snakemake told each process to use them all.
     torch.set_num_threads(1)
@@ -44,9 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
         logger.info("run %s: %s", job.name, place(os.environ))
         with alone.in_folder(Path(job.checkpoints)) if os.environ.get("RANK", "0") == "0" else nullcontext():
             trainer.train(job)
-    except stopping.Stopped as stopped:
+    except process.Stopped as stopped:
         logger.warning("%s", stopped)
-        return stopping.EXIT_STATUS
+        launch.stopped_marker(job).touch()
+        return process.STOPPED
     except (GenviewError, OSError, ValidationError) as error:
         logger.error("%s", error)
         return 1

@@ -4,9 +4,9 @@ import os
 
 from torch.distributed.run import main
 
-from genview.parent import end_with_parent, told
+from genview import process
 
 if __name__ == "__main__":
-    end_with_parent()
-    os.environ.update(told({}))
+    process.end_with_starter()
+    os.environ.update(process.as_starter({}))
     main()

@@ -3,20 +3,15 @@
 import logging
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from genview import atomic, devices
+from genview import atomic, process, shared_gpus
 from genview.errors import GenviewError
-from genview.parent import told
 from genview.training.job import Job
 
 logger = logging.getLogger("genview")
-
-STOPPED = 75
-"""Exit status of a run that saved a checkpoint at a warning (``genview.training.loop.stopping``)."""
 
 LAST_LINES = 30
 
@@ -58,7 +53,9 @@ def run(job: Job, file: Path, *, launcher: Path, log: Path, cores: int = 1) -> N
     atomic.write_text(file, job.model_dump_json(indent=2) + "\n")
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     if job.run.nodes == 1:
-        environment = told(environment)
+        environment = process.as_starter(environment)
+    marker = stopped_marker(job)
+    marker.unlink(missing_ok=True)
     status, lines = 1, []
     for attempt in range(PORTS):
         # Over several nodes the processes meet at a port that none of them could look for: if it is taken, the next.
@@ -69,32 +66,31 @@ def run(job: Job, file: Path, *, launcher: Path, log: Path, cores: int = 1) -> N
         logger.warning("run %s: the port of its processes was taken (attempt %d of %d)", job.name, attempt + 1, PORTS)
     last = "".join(lines[-LAST_LINES:])
     if status:
-        # torchrun has a status of its own, and says much after what its processes said.
-        stopped = status == STOPPED or any("stopped at step" in line for line in lines)
-        saved = " after saving a checkpoint; the same command goes on from it" if stopped else ""
+        saved = " after saving a checkpoint; the same command goes on from it" if marker.exists() else ""
         raise GenviewError(f"run {job.name} ended with status {status}{saved}. Its last lines ({log}):\n{last}")
     logger.info("run %s is done; its last lines:\n%s", job.name, last)
+
+
+def stopped_marker(job: Job) -> Path:
+    """By this file a run's processes say that they saved a checkpoint at a warning; torchrun has its own status."""
+    return Path(job.logs) / "stopped"
 
 
 def _wait(words: list[str], environment: dict[str, str], name: str, log: Path) -> tuple[int, list[str]]:
     """Start the processes and wait for their end; returns the status and what they said."""
     with log.open("a", encoding="utf-8") as output:
         start = output.tell()
-        process = subprocess.Popen(
-            words, stdout=output, stderr=subprocess.STDOUT, env=environment, pass_fds=devices.held()
+        started = subprocess.Popen(
+            words, stdout=output, stderr=subprocess.STDOUT, env=environment, pass_fds=shared_gpus.held()
         )
 
         # torchrun hands SIGTERM on to its workers but dies of SIGUSR1, so either warning becomes a SIGTERM.
-        def warn(number, frame):
+        def warn(number: int) -> None:
             logger.warning("signal %d: asking run %s to save a checkpoint and stop", number, name)
-            process.terminate()
+            started.terminate()
 
-        previous = {number: signal.signal(number, warn) for number in (signal.SIGTERM, signal.SIGUSR1)}
-        try:
-            status = process.wait()
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        with process.on_warning(warn):
+            status = started.wait()
     with log.open(encoding="utf-8", errors="replace") as text:
         text.seek(start)
         return status, text.readlines()

@@ -7,7 +7,7 @@ import ast
 import os
 import re
 
-from genview import attempts, devices, partition
+from genview import attempts, partition, shared_gpus
 
 # What a training waits for, and the training, go before what only the report waits for: cores are not left idle at the
 # end beside the last training.
@@ -115,13 +115,13 @@ def share_gpus():
     """
     if GRES:
         raise GenviewError("gpu_gres is a setting of clusters, and these jobs run here")
-    there = devices.visible()
+    there = shared_gpus.visible()
     limit = workflow.global_resources.get("gpu").value
     if there and limit == 0:
         raise GenviewError(
             "a limit of 0 GPUs would be none: set CUDA_VISIBLE_DEVICES to nothing to run without them"
         )
-    devices.share(there)
+    shared_gpus.share(there)
     if not there:
         return 0
     if limit is None:

@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
-from genview import atomic, progress, provenance
-from genview import device as devices
+from genview import atomic, placement, progress, provenance
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.data import manifest as manifests
@@ -68,7 +67,7 @@ def run(
     places = earlier.find(made_from, binding) if earlier else {}
     taken = {position: places[name] for position, name in enumerate(made_from) if name in places}
     rows = every.take([position for position in range(len(every)) if position not in taken])
-    device = devices.default()
+    device = placement.default()
     loaded = look.load(encoder, device)
     direction = torch.as_tensor(pca.load(component).component, device=device)
     originals = _Originals(rows, readers.Reader(readers.data_root(dataset, manifest)), loaded.preprocess)

@@ -4,7 +4,6 @@ Index = (epoch, row). What an index gives depends on nothing else, so that a run
 and any number of loader processes reads the same data.
 """
 
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from genview import process
 from genview.config.augmentation import RunData
 from genview.data.reader import Reader
 from genview.errors import GenviewError
@@ -185,15 +185,6 @@ class _Batches:
         return (last - first) * self._order.accumulate
 
 
-def _outlive_warnings(_worker: int) -> None:
-    """A cluster's warning reaches every process of a job; a loader's end would stop the run before it has saved.
-
-    Loader processes end with the process that started them, however that ends.
-    """
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
-
-
 class _Developed:
     """Collate that also develops: without a GPU the loader's processes do both halves."""
 
@@ -224,5 +215,5 @@ def loader(
         num_workers=workers,
         pin_memory=on_gpu,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_outlive_warnings,
+        worker_init_fn=process.ignore_warnings,  # a loader's end would stop the run before it has saved
     )

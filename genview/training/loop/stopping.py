@@ -1,7 +1,4 @@
-"""Why a run stops before its end: a cluster's warning, or a loss that is no number. All processes stop together."""
-
-import signal
-from typing import Any
+"""Why a run stops before its end: a cluster's warning, or a loss that is not finite. All processes stop together."""
 
 import torch
 import torch.distributed as dist
@@ -9,36 +6,22 @@ import torch.distributed as dist
 from genview.errors import GenviewError
 from genview.training.loop.distributed import world_size
 
-EXIT_STATUS = 75
-"""EX_TEMPFAIL: a checkpoint was saved and the same command goes on from it."""
-
-
-class Stopped(Exception):
-    """The run was asked to stop and has saved a checkpoint."""
-
 
 class Watch:
     """Collects the reasons to stop of all processes, with one small message per step and no wait for the GPU.
 
     The verdict on a step is read one step later, when it has long been computed; ``settle`` reads it at once, which
-    is done before every checkpoint, so that none is saved after a loss that was no number.
+    is done before every checkpoint, so that none is saved after a loss that was not finite.
     """
 
     def __init__(self, device: torch.device):
         self._device = device
         self._asked = False
         self._pending: tuple[int, list[str], torch.Tensor] | None = None
-        self._previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
-        for number in self._previous:
-            signal.signal(number, self._ask)
 
-    def _ask(self, number: int, frame: Any) -> None:
+    def ask(self, _signal: int) -> None:
+        """Ask this process, and with it all, to stop after the step under way (an action for `process.on_warning`)."""
         self._asked = True
-
-    def release(self) -> None:
-        """Give the signals back."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
 
     def record(self, step: int, keys: list[str], loss: torch.Tensor) -> bool:
         """Note a step's loss; returns whether any process was asked to stop before the *last* recorded step.

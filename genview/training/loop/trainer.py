@@ -5,7 +5,6 @@ generator's state. With ``accumulate`` the parts of a step are contrasted each w
 not more negatives); ``cached_chunk`` contrasts the whole batch with the memory of a chunk.
 """
 
-import contextlib
 import logging
 import shutil
 import time
@@ -17,8 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from genview import atomic, progress, provenance
-from genview import device as devices
+from genview import atomic, placement, process, progress, provenance
 from genview.encoders import save
 from genview.errors import GenviewError
 from genview.training import assembly, card, collapse, job, schedule
@@ -29,7 +27,7 @@ from genview.training.loop import batchnorm, checkpoint, monitors, optimizers
 from genview.training.loop.distributed import mean_over_processes
 from genview.training.loop.metrics import Metrics, Throughput
 from genview.training.loop.step import Stepper
-from genview.training.loop.stopping import Stopped, Watch
+from genview.training.loop.stopping import Watch
 from genview.training.methods.method import Residue, Step, Terms
 
 logger = logging.getLogger("genview")
@@ -41,7 +39,7 @@ class Trainer:
     def __init__(self, what: job.Job):
         run = what.run
         self.job, self.run = what, run
-        precision = devices.precision(run.precision, devices.default(), f"run {what.name}")
+        precision = placement.precision(run.precision, placement.default(), f"run {what.name}")
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
             mixed_precision="no" if precision == "fp32" else precision,
@@ -100,6 +98,15 @@ class Trainer:
             Stopped: the run was asked to stop; a checkpoint was saved.
             GenviewError: the loss is not finite.
         """
+        self._open_logs()
+        self.method.train()
+        with process.on_warning(self.watch.ask):
+            self._steps()
+            self.watch.settle()
+            self._save(self.total_steps)
+        self._finish()
+
+    def _steps(self) -> None:
         run, order = self.run, self.order
         batches = iter(
             loader(
@@ -112,8 +119,6 @@ class Trainer:
                 on_gpu=self.device.type == "cuda",
             )
         )
-        self._open_logs()
-        self.method.train()
         with self._progress() as bar:
             for step in range(self.first_step, self.total_steps):
                 at = Step(step, self.total_steps, order.steps_per_epoch)
@@ -141,10 +146,9 @@ class Trainer:
                     stop = self.watch.settle() or stop
                     self._save(done)
                 if stop and done < self.total_steps:
-                    raise Stopped(f"stopped at step {done} of {self.total_steps}; the same command goes on from there")
-        self.watch.settle()
-        self._save(self.total_steps)
-        self._finish()
+                    raise process.Stopped(
+                        f"stopped at step {done} of {self.total_steps}; the same command goes on from there"
+                    )
 
     def _fetch(self, batches) -> list[Batch]:
         """The parts of one step, on the device."""
@@ -254,12 +258,15 @@ class Trainer:
             self.metrics = Metrics(unfinished, logs / "tensorboard", self.first_step)
 
     def _progress(self):
-        if not self.accelerator.is_main_process:
-            return contextlib.nullcontext(_Silent())
-        return progress.bar(f"train {self.job.name}", total=self.total_steps, initial=self.first_step, unit="step")
+        return progress.bar(
+            f"train {self.job.name}",
+            total=self.total_steps,
+            initial=self.first_step,
+            unit="step",
+            silent=not self.accelerator.is_main_process,
+        )
 
     def _finish(self) -> None:
-        self.watch.release()
         if self.accelerator.is_main_process:
             self.metrics.close()
             record = {
@@ -301,11 +308,6 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(found.tensors["average"])
         self._export(Path(self.job.model).parent / "epochs" / str(epoch) / "model", {**record, "steps": step})
-
-
-class _Silent:
-    def update(self) -> None:
-        """Processes other than the first show no progress."""
 
 
 def _finite(value: float) -> bool:
