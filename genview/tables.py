@@ -62,7 +62,7 @@ RANKS = _schema(
     ("rank", pa.int32(), False, "place of the first right answer, 0-based"),
 )
 
-MAY_BE_LEFT_OUT = frozenset({"captions"})
+MAY_BE_LEFT_OUT = frozenset({"captions", "random_noise_level", "random_guidance_scale"})
 """Columns that a writer who has no values for them need not name: they are null."""
 
 REJECTED = _schema(
@@ -134,6 +134,8 @@ CONDITIONS = _schema(
     ("caption", pa.string(), True, "the caption"),
     ("noise_level", pa.int32(), True, "null where no view needs it"),
     ("guidance_scale", pa.float32(), True, "null where no view needs it"),
+    ("random_noise_level", pa.int32(), True, "one drawn for the image; null where no view set takes random levels"),
+    ("random_guidance_scale", pa.float32(), True, "as above, of the guidance scales"),
     ("noise_level_from", pa.string(), False, "adaptive | constant | random | given | none"),
     ("guidance_scale_from", pa.string(), False, "adaptive | constant | random | given | default | none"),
 )

@@ -83,6 +83,6 @@ def job(folder: Path, view: ViewSet, name: str, out: Path, **changes) -> shard.S
         "conditions": folder / "conditions.parquet", "root": folder,
         "scores": scores if scores.exists() and view.mode != "txt" else None,
         "tar": out / f"{name}.tar", "index": out / f"{name}.parquet", "statistics": out / "logs" / f"{name}.json",
-        "work": out / ".work", "stamp": STAMP, "levels": LEVELS, "scales": SCALES,
+        "work": out / ".work", "stamp": STAMP,
     }  # fmt: skip
     return shard.Shard(**(values | changes))

@@ -16,7 +16,6 @@ from genview.audit import audit, measures
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit
 from genview.data import scenes, tars
-from genview.generation import seeds
 
 KEYS = [f"{index:02d}" for index in range(24)]
 LEVELS = (0, 200, 400)
@@ -61,12 +60,6 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     certain = measures.share_row("x", np.ones(10))
     assert certain["value"] == 1 and 0.6 < certain["low"] < 0.8 and certain["high"] == pytest.approx(1)
     assert measures.mean_row("x", [0.5])["low"] is None
-
-
-def test_the_audited_images_are_drawn_by_name_alone():
-    drawn = seeds.draw(KEYS, 5, 1, "audit")
-    assert drawn == seeds.draw(KEYS[::-1], 5, 1, "audit") != seeds.draw(KEYS, 5, 2, "audit")
-    assert seeds.draw(KEYS, 10, 1, "audit")[:5] == drawn
 
 
 @pytest.fixture(scope="module")

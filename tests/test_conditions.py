@@ -6,8 +6,12 @@ import pyarrow as pa
 import pytest
 
 from genview import tables
-from genview.conditions import merge
+from genview.conditions import guidance_scale, merge, noise_level
+from genview.config.foreground import NoiseLevel
+from genview.config.guidance import Guidance
+from genview.config.views import ViewSet
 from genview.errors import GenviewError
+from genview.generation import plan
 
 KEYS = ["a", "folder/b", "c 1", "None"]
 
@@ -49,14 +53,13 @@ def _scales(path, keys=KEYS):
     return path
 
 
-def _run(folder, *, noise_level=None, guidance_scale=None, modes=None, manifest=None):
+def _run(folder, *, noise_level=None, guidance_scale=None, modes=None, manifest=None, levels=(), scales=(), seed=1):
     merge.run(
         manifest=manifest or _manifest(folder / "manifest.parquet"),
-        noise_level=noise_level,
-        noise_level_from="adaptive",
-        guidance_scale=guidance_scale,
-        guidance_scale_from="random",
+        noise_level=merge.Values(noise_level, "adaptive", drawn_from=levels),
+        guidance_scale=merge.Values(guidance_scale, "random", drawn_from=scales),
         modes=modes or {"img": "img"},
+        seed=seed,
         conditions=folder / "conditions.parquet",
         unmatched=folder / "unmatched.json",
         stamp={"study": "test"},
@@ -87,6 +90,35 @@ def test_tables_that_no_view_set_needs_are_not_needed(tmp_path):
     found, _ = _run(tmp_path)
     assert found["noise_level"] == [None] * 4 and found["noise_level_from"] == ["none"] * 4
     assert found["guidance_scale"] == [None] * 4 and found["guidance_scale_from"] == ["none"] * 4
+
+
+def test_view_sets_of_random_values_get_what_a_study_of_the_random_strategy_has(tmp_path):
+    """Else a comparison of random with adaptive levels would be of two draws that agree by chance."""
+    keys = [f"key {number}" for number in range(400)]
+    manifest = _manifest(tmp_path / "manifest.parquet", keys, ["words"] * 400)
+    levels, scales = tmp_path / "levels.parquet", tmp_path / "scales.parquet"
+    noise_level.run(NoiseLevel(strategy="random"), manifest=manifest, ratio=None, noise_level=levels, seed=7, stamp={})
+    guidance_scale.run(Guidance(strategy="random"), manifest=manifest, scores=[], output=scales, seed=7, stamp={})
+    found, _ = _run(
+        tmp_path,
+        manifest=manifest,
+        noise_level=levels,
+        guidance_scale=scales,
+        levels=NoiseLevel().levels,
+        scales=Guidance().scales,
+        seed=7,
+    )
+    assert found["random_noise_level"] == found["noise_level"]
+    assert found["random_guidance_scale"] == found["guidance_scale"]
+    assert all(40 < found["noise_level"].count(level) < 130 for level in NoiseLevel().levels)  # 80 each, deviation 8
+    conditions = tables.read(tmp_path / "conditions.parquet", tables.CONDITIONS)
+    table, drawn = (
+        plan.requests(
+            keys, conditions, "views", ViewSet(mode="imgtxt", noise_level=source, guidance_scale=source), seed=7
+        )
+        for source in ("table", "random")
+    )
+    assert drawn == table
 
 
 def test_keys_that_match_no_image_are_listed(tmp_path, caplog):

@@ -7,13 +7,14 @@ from genview import tables
 from genview.conditions import noise_level
 from genview.config.foreground import NoiseLevel
 from genview.errors import GenviewError
+from genview.foreground import noise
 
 
 def test_random_levels_depend_on_key_and_seed_alone():
     keys = [f"key{index}" for index in range(2000)]
-    levels = noise_level.random_level(keys, seed=1)
-    np.testing.assert_array_equal(noise_level.random_level(keys[::-1], seed=1)[::-1], levels)
-    assert (noise_level.random_level(keys, seed=2) != levels).mean() > 0.5
+    levels = noise_level.draw(keys, noise.LEVELS, seed=1)
+    np.testing.assert_array_equal(noise_level.draw(keys[::-1], noise.LEVELS, seed=1)[::-1], levels)
+    assert (noise_level.draw(keys, noise.LEVELS, seed=2) != levels).mean() > 0.5
     counts = np.unique(levels, return_counts=True)[1]
     assert len(counts) == 5 and counts.min() > 300
 

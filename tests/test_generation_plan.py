@@ -8,7 +8,7 @@ import pytest
 from genview import tables
 from genview.config.views import ViewSet
 from genview.errors import GenviewError
-from genview.generation import plan, seeds
+from genview.generation import plan
 
 KEYS = ["a", "b/c", "d"]
 
@@ -17,13 +17,14 @@ def conditions(**changes) -> pa.Table:
     values = {
         "key": KEYS, "caption": ["a red star", "a ring", "a cross"], "noise_level": [0, 200, 400],
         "guidance_scale": [8.0, 4.0, 2.0],
+        "random_noise_level": [300, 100, 0], "random_guidance_scale": [2.0, 6.0, 8.0],
         "noise_level_from": ["adaptive"] * 3, "guidance_scale_from": ["adaptive"] * 3,
     }  # fmt: skip
     return pa.table({name: (values | changes)[name] for name in tables.CONDITIONS.names})
 
 
 def make(view: ViewSet, table: pa.Table | None = None, **changes) -> list[plan.Request]:
-    options = {"seed": 1, "levels": (0, 100, 200, 300, 400), "scales": (8.0, 6.0, 4.0, 2.0)} | changes
+    options = {"seed": 1} | changes
     return plan.requests(KEYS, conditions() if table is None else table, "views", view, **options)
 
 
@@ -48,13 +49,11 @@ def test_constant_conditions_need_no_table():
     assert {(r.noise_level, r.guidance_scale) for r in made} == {(300, 5.0)}
 
 
-def test_chance_goes_by_key_and_seed_alone():
+def test_random_values_are_those_that_were_drawn_for_the_study():
     view = ViewSet(mode="imgtxt", noise_level="random", guidance_scale="random")
-    first, again, other = make(view), make(view, conditions().take([1, 2, 0])), make(view, seed=2)
-    assert first == again
-    assert [(r.noise_level, r.guidance_scale) for r in first] != [(r.noise_level, r.guidance_scale) for r in other]
-    drawn = [seeds.choice((0, 100, 200, 300, 400), 5, "noise level", str(i)) for i in range(2000)]
-    assert all(330 < drawn.count(level) < 470 for level in (0, 100, 200, 300, 400))  # 400 each, 18 standard deviation
+    assert [(r.noise_level, r.guidance_scale) for r in make(view)] == [(300, 2.0), (100, 6.0), (0, 8.0)]
+    with pytest.raises(GenviewError, match=r"noise level that is missing.*'d'"):
+        make(view, conditions(random_noise_level=[300, 100, None]))
 
 
 def test_each_image_has_a_seed_of_its_own():

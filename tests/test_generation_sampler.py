@@ -10,7 +10,7 @@ from pipelines import EMBEDDING, save_text2image, save_unclip
 
 from genview.config.views import ViewSet
 from genview.errors import GenviewError
-from genview.generation import pipelines, seeds
+from genview.generation import pipelines, plan
 from genview.generation.plan import Request
 from genview.generation.sampler import Sampler
 
@@ -35,11 +35,11 @@ def some(mode: str, count: int = 5) -> tuple[list[Request], torch.Tensor]:
         Request(
             key=str(i), sample=0, caption="", prompt="" if mode == "img" else f"a red {i % 3}",
             noise_level=None if mode == "txt" else 100 * (i % 5), guidance_scale=SCALES[i % 4],
-            seed=seeds.image_seed(1, mode, str(i), 0),
+            seed=plan.image_seed(1, mode, str(i), 0),
         )
         for i in range(count)
     ]  # fmt: skip
-    return requests, torch.randn(count, EMBEDDING, generator=seeds.generator(5))
+    return requests, torch.randn(count, EMBEDDING, generator=torch.Generator().manual_seed(5))
 
 
 def official(sampler: Sampler, request: Request, embedding: torch.Tensor) -> np.ndarray:
@@ -48,7 +48,8 @@ def official(sampler: Sampler, request: Request, embedding: torch.Tensor) -> np.
     pipeline.set_progress_bar_config(disable=True)
     arguments = {
         "prompt": [request.prompt], "num_inference_steps": sampler.view.steps,
-        "guidance_scale": request.guidance_scale, "generator": [seeds.generator(request.seed)], "output_type": "np",
+        "guidance_scale": request.guidance_scale, "output_type": "np",
+        "generator": [torch.Generator().manual_seed(request.seed)],
     }  # fmt: skip
     if sampler.loaded.mode != "txt":
         arguments |= {"image_embeds": embedding[None], "noise_level": request.noise_level}

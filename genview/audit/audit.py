@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import torch
 from PIL import Image
 
-from genview import atomic, placement, progress, tables
+from genview import atomic, placement, progress, randomness, tables
 from genview.audit import figures, measures
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit
@@ -21,7 +21,6 @@ from genview.data.reader import Reader
 from genview.encoders import look
 from genview.encoders.look import LoadedEncoder
 from genview.errors import GenviewError
-from genview.generation import seeds
 from genview.models import judge as judges
 from genview.models import load as models
 
@@ -121,7 +120,7 @@ def _index(indexes: Sequence[str | Path], tars: Sequence[str | Path]) -> pa.Tabl
 def _pairs(audit: Audit, rows: pa.Table, index: pa.Table, reader: Reader, seed: int) -> list[Pair]:
     """The originals that are audited, drawn by seed and key, in the order of the draw, with their samples."""
     keys = pc.unique(index["key"]).to_pylist()
-    chosen = seeds.draw(keys, max(audit.images, audit.diversity_images), seed, "audit")
+    chosen = randomness.shuffled(keys, "draw", seed, "audit")[: max(audit.images, audit.diversity_images)]
     wanted = pa.array(chosen, pa.string())
     originals = {row["key"]: row for row in rows.filter(pc.is_in(rows["key"], value_set=wanted)).to_pylist()}
     samples: dict[str, list[Row]] = {}

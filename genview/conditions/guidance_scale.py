@@ -1,6 +1,5 @@
 """The guidance scale of each image: from its score, constant, random, or given."""
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genview import tables
-from genview.config.guidance import SCALES, Guidance
+from genview import randomness, tables
+from genview.config.guidance import Guidance
 from genview.data import manifest as manifests
 from genview.data import published
 from genview.errors import GenviewError
@@ -20,10 +19,13 @@ from genview.guidance import scales, scoring
 _LOG = logging.getLogger(__name__)
 
 
-def random_scale(key: str, *, seed: int, scales: Sequence[float] = SCALES) -> float:
-    """One of the scales, drawn from the study's seed and the image's key alone."""
-    digest = hashlib.sha256(f"guidance scale\0{seed}\0{key}".encode()).digest()
-    return float(scales[int.from_bytes(digest[:8], "big") % len(scales)])
+def draw(keys: Sequence[str], scales: Sequence[float], seed: int) -> np.ndarray:
+    """A scale per key, uniform over the different ``scales``, drawn from (seed, key) alone: float64 [n].
+
+    It is the only draw of scales: a study whose strategy is random and a view set with random scales get the same.
+    """
+    options = sorted(set(scales))
+    return np.array([randomness.choice(options, "guidance scale", seed, key) for key in keys], np.float64)
 
 
 def _scores(keys: pa.ChunkedArray, shards: Sequence[str | Path]) -> pa.ChunkedArray:
@@ -138,9 +140,7 @@ def run(
     elif guidance.strategy == "constant":
         values = np.full(len(keys), guidance.constant)
     elif guidance.strategy == "random":
-        values = np.array(
-            [random_scale(key, seed=seed, scales=guidance.scales) for key in keys.to_pylist()], np.float64
-        )
+        values = draw(keys.to_pylist(), guidance.scales, seed)
     else:
         score = _scores(keys, scores)
         _require_scores(score, rows["caption"], scores, guidance.maximum_unscored)

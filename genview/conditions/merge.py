@@ -6,7 +6,8 @@ study.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genview import atomic, tables
+from genview.conditions import guidance_scale as guidance_scales
+from genview.conditions import noise_level as noise_levels
 from genview.data import manifest as manifests
 from genview.errors import GenviewError
 from genview.words import listed
@@ -26,6 +29,21 @@ SHOWN = 20
 """Keys that a message names."""
 
 NONE = "none"
+
+
+@dataclass(frozen=True)
+class Values:
+    """Where the values of one condition come from.
+
+    Attributes:
+        table: of a value per key; None where no view set takes it from there.
+        source: the strategy that made the table.
+        drawn_from: what is drawn from for view sets of random values; empty where there are none.
+    """
+
+    table: str | Path | None
+    source: str
+    drawn_from: Sequence[float] = ()
 
 
 def check_captions(manifest: str | Path, modes: Mapping[str, str]) -> None:
@@ -94,30 +112,29 @@ def _column(
     return table.take(rows), unmatched.to_pylist()
 
 
-def merge(
-    manifest: pa.Table,
-    *,
-    noise_level: str | Path | None,
-    noise_level_from: str,
-    guidance_scale: str | Path | None,
-    guidance_scale_from: str,
-) -> tuple[pa.Table, dict]:
+def merge(manifest: pa.Table, noise_level: Values, guidance_scale: Values, seed: int) -> tuple[pa.Table, dict]:
     """One row of conditions per row of the manifest, types kept, and the account of what did not match.
 
     Args:
         manifest: columns key and caption.
-        noise_level: tables.NOISE_LEVEL, or None where no view set draws from it.
-        noise_level_from: its strategy.
-        guidance_scale: tables.GUIDANCE_SCALE, or None where no view set draws from it.
-        guidance_scale_from: its strategy.
+        noise_level: its table is of tables.NOISE_LEVEL.
+        guidance_scale: its table is of tables.GUIDANCE_SCALE.
+        seed: the study's, for what is drawn.
 
     Raises:
         GenviewError: a table has a key twice, or lacks a key of the manifest.
     """
     keys = manifest["key"]
-    count = len(keys)
-    levels, unknown_levels = _column(keys, noise_level, tables.NOISE_LEVEL, "noise_level", "noise level")
-    scales, unknown_scales = _column(keys, guidance_scale, tables.GUIDANCE_SCALE, "guidance_scale", "guidance scale")
+    count, names = len(keys), keys.to_pylist()
+    levels, unknown_levels = _column(keys, noise_level.table, tables.NOISE_LEVEL, "noise_level", "noise level")
+    scales, unknown_scales = _column(
+        keys, guidance_scale.table, tables.GUIDANCE_SCALE, "guidance_scale", "guidance scale"
+    )
+    random_level = random_scale = None
+    if noise_level.drawn_from:
+        random_level = pa.array(noise_levels.draw(names, [int(level) for level in noise_level.drawn_from], seed))
+    if guidance_scale.drawn_from:
+        random_scale = pa.array(guidance_scales.draw(names, guidance_scale.drawn_from, seed))
     level_column = pa.nulls(count, pa.int32()) if levels is None else levels["noise_level"]
     scale_column = pa.nulls(count, pa.float32()) if scales is None else scales["guidance_scale"]
     defaults = np.zeros(count, bool) if scales is None else scales["is_default"].to_numpy()
@@ -127,9 +144,11 @@ def merge(
             "caption": manifest["caption"],
             "noise_level": level_column,
             "guidance_scale": scale_column,
-            "noise_level_from": pa.repeat(NONE if levels is None else noise_level_from, count),
+            "random_noise_level": pa.nulls(count, pa.int32()) if random_level is None else random_level,
+            "random_guidance_scale": pa.nulls(count, pa.float32()) if random_scale is None else random_scale,
+            "noise_level_from": pa.repeat(NONE if levels is None else noise_level.source, count),
             "guidance_scale_from": pc.if_else(
-                pa.array(defaults), "default", NONE if scales is None else guidance_scale_from
+                pa.array(defaults), "default", NONE if scales is None else guidance_scale.source
             ),
         }
     )
@@ -148,11 +167,10 @@ def merge(
 def run(
     *,
     manifest: str | Path,
-    noise_level: str | Path | None,
-    noise_level_from: str,
-    guidance_scale: str | Path | None,
-    guidance_scale_from: str,
-    modes: dict[str, str],
+    noise_level: Values,
+    guidance_scale: Values,
+    modes: Mapping[str, str],
+    seed: int,
     conditions: str | Path,
     unmatched: str | Path,
     stamp: dict[str, str],
@@ -161,9 +179,9 @@ def run(
 
     Args:
         manifest: the study's manifest.
-        noise_level, guidance_scale: their tables, or None where no view set draws from them.
-        noise_level_from, guidance_scale_from: the strategies that made them.
+        noise_level, guidance_scale: where they come from.
         modes: view set -> mode; the text modes need captions.
+        seed: the study's, for what is drawn.
         conditions: written: tables.CONDITIONS.
         unmatched: written: JSON, counts and keys of defaults used and of rows that match no image.
         stamp: provenance.
@@ -172,13 +190,7 @@ def run(
         GenviewError: an image would be lost: it lacks a caption, level or scale that a view set needs.
     """
     check_captions(manifest, modes)
-    table, account = merge(
-        manifests.read(manifest, columns=["key", "caption"]),
-        noise_level=noise_level,
-        noise_level_from=noise_level_from,
-        guidance_scale=guidance_scale,
-        guidance_scale_from=guidance_scale_from,
-    )
+    table, account = merge(manifests.read(manifest, columns=["key", "caption"]), noise_level, guidance_scale, seed)
     tables.write(table, tables.CONDITIONS, conditions, **stamp)
     atomic.write_json(unmatched, account | {"stamp": stamp})
     logger.info(

@@ -1,6 +1,5 @@
 """The noise level of each image: adaptive to its foreground ratio, constant, random, or given."""
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from genview import tables
+from genview import randomness, tables
 from genview.config.foreground import NoiseLevel
 from genview.data import manifest as manifests
 from genview.data import published
@@ -17,11 +16,13 @@ from genview.foreground import noise
 logger = logging.getLogger("genview")
 
 
-def random_level(keys: Sequence[str], seed: int, levels: Sequence[int] = noise.LEVELS) -> np.ndarray:
-    """A level per key, uniform over ``levels``, drawn from (seed, key) alone: int64 [n]."""
-    lots = (hashlib.sha256(f"{seed}/noise_level/{key}".encode()).digest() for key in keys)
-    chosen = np.fromiter((int.from_bytes(lot[:8], "big") % len(levels) for lot in lots), np.int64, len(keys))
-    return np.asarray(levels, dtype=np.int64)[chosen]
+def draw(keys: Sequence[str], levels: Sequence[int], seed: int) -> np.ndarray:
+    """A level per key, uniform over the different ``levels``, drawn from (seed, key) alone: int64 [n].
+
+    It is the only draw of levels: a study whose strategy is random and a view set with random levels get the same.
+    """
+    options = sorted(set(levels))
+    return np.array([randomness.choice(options, "noise level", seed, key) for key in keys], np.int64)
 
 
 def run(
@@ -60,7 +61,7 @@ def run(
         if config.strategy == "constant":
             levels = np.full(len(keys), config.constant)
         else:
-            levels = random_level(keys.to_pylist(), seed, config.levels)
+            levels = draw(keys.to_pylist(), config.levels, seed)
     levels = pa.chunked_array([pa.array(levels, pa.int32())]) if isinstance(levels, np.ndarray) else levels
     tables.write(pa.table({"key": keys, "noise_level": levels}), tables.NOISE_LEVEL, noise_level, **stamp)
     found, counts = np.unique(levels.to_numpy(), return_counts=True)

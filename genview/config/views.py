@@ -13,7 +13,8 @@ class ViewSet(Block):
     mode: Literal["img", "txt", "imgtxt"]
     """``img``: Stable unCLIP, empty prompt. ``txt``: Stable Diffusion. ``imgtxt``: Stable unCLIP with the caption."""
     noise_level: Literal["table", "random"] | Level = "table"
-    """``table``: from conditions.parquet; a number: this level for all; ``random``: seeded per key. No part in txt."""
+    """``table``: as the block ``noise_level`` says; ``random``: one of its levels, drawn for each image; a number: this
+    level for all. No part in txt."""
     guidance_scale: Literal["table", "random"] | Scale | None = None
     """As above; null: 10 in img mode, the table's in the others (GenView++'s settings)."""
     model: ModelPath | None = None
@@ -47,6 +48,10 @@ class ViewSet(Block):
         if self.decode_batch_size and self.batch_size % self.decode_batch_size:
             raise ValueError(f"decode_batch_size {self.decode_batch_size} does not divide batch_size {self.batch_size}")
         return self
+
+    def level_source(self) -> Literal["table", "random"] | int | None:
+        """Where noise levels come from: the table, chance, or this level for all; None in txt mode, which has none."""
+        return None if self.mode == "txt" else self.noise_level
 
     def guidance_source(self) -> Literal["table", "random"] | float:
         """Where guidance scales come from: the table, chance, or this scale for all."""

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from genview import randomness
 from genview.errors import GenviewError
 from genview.evaluation.coco import DetectionPart
 
@@ -62,7 +63,7 @@ class Detections(Dataset):
             ),
         }
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed((self.seed * 1_000_003 + self.epoch) * 100_000_007 + index)
+            torch.manual_seed(randomness.seed("augmentation", self.seed, self.epoch, index))
             return self.transform(image, target)
 
 

@@ -21,7 +21,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from genview import atomic, placement, provenance
+from genview import atomic, placement, provenance, randomness
 from genview.config.evaluation import Detection, Features
 from genview.encoders import pyramid
 from genview.errors import GenviewError
@@ -118,7 +118,7 @@ def _batches(trial: Trial, settings: Detection, workers: int, first: int) -> Ite
     each = len(data) // batch
     for epoch in range(first // each, -(-settings.steps // each)):
         data.epoch = epoch
-        order = torch.Generator().manual_seed(trial.seed * 1_000_003 + epoch)
+        order = torch.Generator().manual_seed(randomness.seed("order of the epoch", trial.seed, epoch))
         batches = loader(
             data, batch, workers, shuffle=True, generator=order, drop_last=True, collate_fn=coco_images.collate
         )
@@ -142,7 +142,7 @@ def train(model: MaskRCNN, trial: Trial, settings: Detection, workers: int) -> N
     for step, (images, targets) in track(
         _batches(trial, settings, workers, first), "detection", total=settings.steps - first, unit="step"
     ):
-        torch.manual_seed(trial.seed * 1_000_003 + step)  # the sampler of proposals
+        torch.manual_seed(randomness.seed("step", trial.seed, step))  # the sampler of proposals
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate(step, settings)
         losses = model(

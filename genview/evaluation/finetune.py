@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genview import atomic, placement, provenance
+from genview import atomic, placement, provenance, randomness
 from genview.config.evaluation import Features, Finetune, FinetuneRates
 from genview.errors import GenviewError
 from genview.evaluation import accuracy, frozen
@@ -135,14 +135,14 @@ def train(training: Training, encoder: FrozenEncoder, classes: int, settings: Fi
     first = _resume(training.work, identity, network, optimizer)
     for epoch in track(range(first, settings.epochs), "finetune", total=settings.epochs - first, unit="epoch"):
         data.epoch = epoch
-        order = torch.Generator().manual_seed(training.seed * 1_000_003 + epoch)
+        order = torch.Generator().manual_seed(randomness.seed("order of the epoch", training.seed, epoch))
         batches = loader(data, batch, workers, shuffle=True, generator=order)
         network.train()
         for number, (images, labels) in enumerate(batches):
             step = epoch * len(batches) + number
             if len(images) == 1 and len(data) > 1:
                 continue  # batch norms have no variance of a single image
-            torch.manual_seed(training.seed * 1_000_003 + step)  # stochastic depth and dropout
+            torch.manual_seed(randomness.seed("step", training.seed, step))  # stochastic depth and dropout
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * decay(step, steps)
             with torch.autocast(encoder.device.type, encoder.autocast, enabled=encoder.autocast is not None):

@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genview import atomic, placement, provenance
+from genview import atomic, placement, provenance, randomness
 from genview.config.evaluation import Mmvp, MmvpFeature
 from genview.encoders import towers
 from genview.evaluation import accuracy, frozen, mmvp, mmvp_pairs
 from genview.evaluation.frozen import FrozenEncoder
 from genview.evaluation.mmvp_pairs import PAIRS, PAIRS_PER_PATTERN, PATTERNS, Pair
-from genview.training.data import chance
 
 logger = logging.getLogger("genview")
 
@@ -61,7 +60,7 @@ def outcomes(encoder: FrozenEncoder, pairs: list[Pair], settings: Mmvp, *, seed:
     for place, (pair, token, local, statements) in enumerate(encoded(encoder, pairs, settings)):
         for feature, number in draws.items():
             for draw in range(number):
-                generator = torch.Generator().manual_seed(chance.bits(seed, "mmvp", feature, draw, pair.name))
+                generator = torch.Generator().manual_seed(randomness.seed("mmvp", seed, feature, draw, pair.name))
                 images = mmvp.image_feature(token, local, feature, generator)
                 right = mmvp.score(mmvp.similarities(images[None], statements[None]))
                 found[feature][draw, place] = bool(right[0])

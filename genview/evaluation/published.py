@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from genview import atomic, placement
+from genview import atomic, placement, randomness
 from genview.config.evaluation import Features, Probe
 from genview.errors import GenviewError
 from genview.evaluation import frozen, linear, logistic, probe, store
@@ -57,7 +57,7 @@ class Augmented(Dataset):
         number = max(n for n, start in enumerate(self.starts) if start <= index)
         part, row = self.parts[number], index - self.starts[number]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed((self.seed * 1_000_003 + self.epoch) * 100_000_007 + index)
+            torch.manual_seed(randomness.seed("augmentation", self.seed, self.epoch, index))
             return self.transform(part.image(row)), int(part.labels[row])
 
 

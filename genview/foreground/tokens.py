@@ -1,6 +1,5 @@
 """Patch tokens of a seeded sample of images, in half precision: what the principal component is fitted on."""
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from genview import atomic, placement, progress
+from genview import atomic, placement, progress, randomness
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.data import manifest as manifests
@@ -30,12 +29,10 @@ SHOWN_SIDE = 112
 def sample(keys: Sequence[str], count: int, seed: int) -> np.ndarray:
     """Row numbers of a sample without replacement, in the order of the rows; int64 [min(count, n)].
 
-    Each key draws its lot from (seed, key), so that the choice does not depend on the order of the rows, and a larger
-    sample contains the smaller one.
+    The choice does not depend on the order of the rows, and a larger sample contains the smaller one.
     """
-    lots = [hashlib.sha256(f"{seed}/sample/{key}".encode()).digest() for key in keys]
-    chosen = sorted(range(len(lots)), key=lots.__getitem__)[:count]
-    return np.array(sorted(chosen), dtype=np.int64)
+    chosen = set(randomness.shuffled(keys, "sample of the component", seed)[:count])
+    return np.array([row for row, key in enumerate(keys) if key in chosen], dtype=np.int64)
 
 
 def as_seen(images: torch.Tensor, encoder: look.LoadedEncoder) -> np.ndarray:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genview import randomness
 from genview.config.views import ViewSet
 from genview.errors import GenviewError
-from genview.generation import seeds
 from genview.words import listed
+
+COLUMNS = ("key", "caption", "noise_level", "guidance_scale", "random_noise_level", "random_guidance_scale")
+"""Columns of ``tables.CONDITIONS`` that plans are made from."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,15 @@ class Request:
     seed: int
 
 
+def image_seed(study_seed: int, mode: str, key: str, sample: int) -> int:
+    """Seed of one image's own generator, in [0, 2**64).
+
+    The noise level, the guidance scale and the name of the view set play no part: view sets of one mode share their
+    noise, so that adaptive, constant and random conditions are compared pair by pair.
+    """
+    return randomness.seed("image", study_seed, mode, key, sample)
+
+
 def _refuse(keys: Sequence[str], view: str, what: str) -> None:
     if keys:
         raise GenviewError(f"view set {view!r}: {len(keys)} image(s) {what}: {listed([*map(repr, keys)])}")
@@ -40,8 +52,6 @@ def requests(
     view: ViewSet,
     *,
     seed: int,
-    levels: Sequence[int] = (),
-    scales: Sequence[float] = (),
     maximum_level: int = 999,
 ) -> list[Request]:
     """The requests of some images, in the order of ``keys``, samples of one image together.
@@ -52,8 +62,6 @@ def requests(
         name: name of the view set, for messages.
         view: its settings.
         seed: the study's seed.
-        levels: noise levels to draw from, for the random strategy.
-        scales: guidance scales to draw from, for the random strategy.
         maximum_level: last index of the pipeline's image-noising schedule.
 
     Raises:
@@ -70,10 +78,6 @@ def requests(
             f"have no caption, and mode {view.mode!r} needs one; add captions, drop these images or use mode 'img'",
         )
     source = view.guidance_source()
-    if view.noise_level == "random" and not levels:
-        raise GenviewError(f"view set {name!r}: noise_level is random, but there are no levels to draw from")
-    if source == "random" and not scales:
-        raise GenviewError(f"view set {name!r}: guidance_scale is random, but there are no scales to draw from")
 
     def level_of(key: str) -> int | float | None:
         if view.mode == "txt":
@@ -81,14 +85,14 @@ def requests(
         if view.noise_level == "table":
             return rows[key]["noise_level"]
         if view.noise_level == "random":
-            return seeds.choice(levels, seed, "noise level", key)
+            return rows[key]["random_noise_level"]
         return view.noise_level
 
     def scale_of(key: str) -> float | None:
         if source == "table":
             return rows[key]["guidance_scale"]
         if source == "random":
-            return seeds.choice(scales, seed, "guidance scale", key)
+            return rows[key]["random_guidance_scale"]
         return source
 
     level_by_key = {key: level_of(key) for key in keys}
@@ -112,7 +116,7 @@ def requests(
             prompt="" if view.mode == "img" else rows[key]["caption"],
             noise_level=None if view.mode == "txt" else int(level_by_key[key]),
             guidance_scale=float(scale_by_key[key]),
-            seed=seeds.image_seed(seed, view.mode, key, sample),
+            seed=image_seed(seed, view.mode, key, sample),
         )
         for key in keys
         for sample in range(view.samples)

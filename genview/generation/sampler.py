@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from genview.config.views import ViewSet
-from genview.generation import seeds
 from genview.generation.pipelines import LoadedPipeline
 from genview.generation.plan import Request
 
@@ -39,6 +38,11 @@ class Batch:
     guidance: torch.Tensor
     """[B, 1, 1, 1]"""
     generators: list[torch.Generator]
+
+
+def _generator(seed: int) -> torch.Generator:
+    """On the CPU, whose numbers are the same for every device, batch and worker."""
+    return torch.Generator("cpu").manual_seed(seed)
 
 
 class Sampler:
@@ -87,7 +91,7 @@ class Sampler:
     def prepare(self, requests: Sequence[Request], embeddings: torch.Tensor | None) -> Batch:
         """Draw the noise of each image from its own generator (embedding first, then latents) and fill up the batch."""
         pipeline, device, dtype = self.loaded.pipeline, self.loaded.device, self.loaded.dtype
-        generators = [seeds.generator(request.seed) for request in requests]
+        generators = [_generator(request.seed) for request in requests]
         labels = []
         if self.loaded.mode != "txt":
             for request, generator, embedding in zip(requests, generators, embeddings, strict=True):
@@ -111,7 +115,7 @@ class Sampler:
             prompts=self._prompt_embeddings([request.prompt for request in filled]),
             class_labels=torch.cat(labels) if labels else None,
             guidance=torch.tensor([r.guidance_scale for r in filled]).to(device, dtype).view(-1, 1, 1, 1),
-            generators=generators + [seeds.generator(requests[-1].seed) for _ in range(missing)],
+            generators=generators + [_generator(requests[-1].seed) for _ in range(missing)],
         )
 
     @torch.inference_mode()

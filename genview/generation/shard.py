@@ -61,10 +61,6 @@ class Shard:
     """Folder of the unfinished shards of this view set."""
     stamp: Mapping[str, str]
     """Metadata of the index."""
-    levels: Sequence[int] = ()
-    """Noise levels that the random strategy draws from."""
-    scales: Sequence[float] = ()
-    """Guidance scales that the random strategy draws from."""
     maximum_rejects: float = 0.01
     """Share of the shard's images that may fail."""
     maximum_pixels: int = MAXIMUM_PIXELS
@@ -100,7 +96,7 @@ def _stop(number: int) -> None:
 
 def _make(what: Shard, statistics: Statistics) -> None:
     rows = manifests.shard_rows(what.manifest, what.shard)
-    conditions = tables.read(what.conditions, tables.CONDITIONS, ["key", "caption", "noise_level", "guidance_scale"])
+    conditions = tables.read(what.conditions, tables.CONDITIONS, plan.COLUMNS)
     began = time.perf_counter()
     loaded = pipelines.load(what.view, placement.default())
     statistics.seconds["loading"] += time.perf_counter() - began
@@ -110,8 +106,6 @@ def _make(what: Shard, statistics: Statistics) -> None:
         what.name,
         what.view,
         seed=what.seed,
-        levels=what.levels,
-        scales=what.scales,
         maximum_level=loaded.maximum_level,
     )
     statistics.requested = len(requests)

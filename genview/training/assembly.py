@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 
+from genview import randomness
 from genview.config.methods import DIVA as DivaSettings
 from genview.config.training import Run
 from genview.data import manifest as manifests
@@ -15,7 +16,7 @@ from genview.data import reader as readers
 from genview.encoders import build, look
 from genview.errors import GenviewError
 from genview.foreground import pca
-from genview.training.data import chance, composition
+from genview.training.data import composition
 from genview.training.data.precomputed import PrecomputedQuality
 from genview.training.data.samples import Samples
 from genview.training.data.views import ViewIndex
@@ -115,7 +116,7 @@ def assemble(job: Job, device: torch.device) -> Parts:
         GenviewError: captions, views or quality features are missing or do not belong to these images.
     """
     run = job.run
-    seed = chance.bits(job.seed, run.seed, "training")
+    seed = randomness.seed("training", job.seed, run.seed)
     rows = manifests.read(job.manifest, columns=["key", "path", "offset", "length", "caption"]).combine_chunks()
     _check_captions(rows, run)
     indexes = _views(job, rows["key"])
@@ -146,7 +147,7 @@ def assemble(job: Job, device: torch.device) -> Parts:
         clean=run.method.scores_clean(run.epochs),
     )
     encoder = build.build(
-        architecture, run.model, seed=chance.bits(seed, "weights"), projection=run.method.trains_projection
+        architecture, run.model, seed=randomness.seed("weights", seed), projection=run.method.trains_projection
     )
     if run.cached_chunk and batchnorm.has_batchnorm(encoder.visual):
         raise GenviewError(
@@ -156,7 +157,7 @@ def assemble(job: Job, device: torch.device) -> Parts:
     if run.activation_checkpointing:
         (encoder if architecture.has_text else encoder.visual).set_grad_checkpointing(True)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(chance.bits(seed, "heads"))
+        torch.manual_seed(randomness.seed("heads", seed))
         if teacher:
             method: Method = DIVA(run, encoder, teacher, preprocess, image_size=architecture.image_size, seed=seed)
         else:

@@ -1,11 +1,4 @@
-# View sets that give their own levels and scales need no table of them.
-NEEDS_NOISE_LEVELS = any(
-    view.mode != "txt" and view.noise_level == "table" for view in STUDY.views.values()
-)
-NEEDS_GUIDANCE_SCALES = any(
-    view.guidance_source() == "table" for view in STUDY.views.values()
-)
-SCALING = "strategy constant scales default_scale maximum_unscored given".split()
+include: "conditions_inputs.smk"
 
 
 rule noise_level:
@@ -84,13 +77,7 @@ rule conditions:
         code=code("conditions"),
         settings=recorded(
             "conditions",
-            noise_level_from=(
-                "given" if STUDY.noise_level.given else STUDY.noise_level.strategy
-            ),
-            guidance_scale_from=(
-                "given" if STUDY.guidance.given else STUDY.guidance.strategy
-            ),
-            modes={name: view.mode for name, view in STUDY.views.items()},
+            **condition_settings(),
             study=STUDY.study,
         ),
         manifest=MANIFEST,

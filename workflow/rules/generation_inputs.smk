@@ -18,13 +18,8 @@ def shipped_weights(model):
 
 
 def view_settings(wildcards):
-    """Settings of a view set; what chance draws from counts only where chance draws."""
+    """Settings of a view set."""
     view = STUDY.views[wildcards.view]
-    by_chance = {}
-    if view.mode != "txt" and view.noise_level == "random":
-        by_chance["levels"] = STUDY.noise_level.levels
-    if view.guidance_scale == "random":
-        by_chance["scales"] = sorted(set(STUDY.guidance.scales))
     # The small text-to-image model is made of the same weights.
     small = view.model is None or view.model.startswith("small/")
     weights = {"weights": shipped_weights("small/unclip")} if small else {}
@@ -32,7 +27,6 @@ def view_settings(wildcards):
         view=view,
         seed=STUDY.seed,
         study=STUDY.study,
-        **by_chance,
         **weights,
         # Where the originals lie and how many may fail change no image.
         runtime={"dataset": STUDY.dataset},

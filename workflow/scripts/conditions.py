@@ -7,11 +7,10 @@ with stage.job(snakemake, "conditions") as job:
     settings = job.settings
     merge.run(
         manifest=snakemake.input.manifest,
-        noise_level=snakemake.input.noise_level or None,
-        noise_level_from=settings["noise_level_from"],
-        guidance_scale=snakemake.input.guidance_scale or None,
-        guidance_scale_from=settings["guidance_scale_from"],
+        noise_level=merge.Values(snakemake.input.noise_level or None, **settings["noise_level"]),
+        guidance_scale=merge.Values(snakemake.input.guidance_scale or None, **settings["guidance_scale"]),
         modes=settings["modes"],
+        seed=settings["seed"],
         conditions=snakemake.output.conditions,
         unmatched=snakemake.output.unmatched,
         stamp=job.stamp,

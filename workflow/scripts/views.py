@@ -29,8 +29,6 @@ with stage.job(snakemake, "views") as job:
             work=tar.parent / ".work",
             stamp=job.stamp,
             earlier=job.earlier,
-            levels=settings.get("levels", ()),
-            scales=settings.get("scales", ()),
             maximum_rejects=dataset.maximum_rejects,
             maximum_pixels=dataset.maximum_pixels,
             threads=snakemake.threads,

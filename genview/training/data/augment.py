@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from genview import randomness
 from genview.config.augmentation import Augmentation
-from genview.training.data import chance
 from genview.training.data.develop import FIELDS, Steps
 
 RATIOS = (3 / 4, 4 / 3)
@@ -34,12 +34,12 @@ def crop_box(width: int, height: int, area: tuple[float, float], seed: int) -> t
     """Left, top, width and height of a random resized crop (torchvision's rule, chance by name)."""
     low, high = (math.log(ratio) for ratio in RATIOS)
     for attempt in range(TRIES):
-        size = width * height * (area[0] + (area[1] - area[0]) * chance.uniform(seed, "area", attempt))
-        ratio = math.exp(low + (high - low) * chance.uniform(seed, "ratio", attempt))
+        size = width * height * (area[0] + (area[1] - area[0]) * randomness.uniform("area", seed, attempt))
+        ratio = math.exp(low + (high - low) * randomness.uniform("ratio", seed, attempt))
         wide, tall = round(math.sqrt(size * ratio)), round(math.sqrt(size / ratio))
         if 0 < wide <= width and 0 < tall <= height:
-            left = int(chance.uniform(seed, "left", attempt) * (width - wide + 1))
-            top = int(chance.uniform(seed, "top", attempt) * (height - tall + 1))
+            left = int(randomness.uniform("left", seed, attempt) * (width - wide + 1))
+            top = int(randomness.uniform("top", seed, attempt) * (height - tall + 1))
             return left, top, wide, tall
     shape = width / height
     wide, tall = width, height
@@ -85,8 +85,8 @@ class Augment:
     def crop(self, image: Image.Image, seed: int) -> Tensor:
         """The crop, uint8 [3, S, S]."""
         settings, pixels = self.settings, _pixels(image)
-        if settings.resample_sizes and chance.uniform(seed, "resample") < settings.resample:
-            smaller = settings.resample_sizes[int(chance.uniform(seed, "resample size") * len(settings.resample_sizes))]
+        if settings.resample_sizes and randomness.uniform("resample", seed) < settings.resample:
+            smaller = randomness.choice(settings.resample_sizes, "resample size", seed)
             for side in (smaller, settings.resample_to):
                 tall, wide = pixels.shape[-2:]
                 short = min(tall, wide)
@@ -105,20 +105,21 @@ class Augment:
         brightness, contrast, saturation, hue = settings.jitter_strength
 
         def hit(name: str, share: float) -> float:
-            return float(share > 0 and chance.uniform(seed, name) < share)
+            return float(share > 0 and randomness.uniform(name, seed) < share)
 
         def between(name: str, low: float, high: float) -> float:
-            return low + (high - low) * chance.uniform(seed, name)
+            return low + (high - low) * randomness.uniform(name, seed)
 
         found = dict.fromkeys(FIELDS, 0.0)
         found["flip"] = hit("flip", settings.flip)
         if settings.rotation:
             found["angle"] = between("angle", -settings.rotation, settings.rotation)
         if hit("elastic", settings.elastic):
-            found["elastic"] = float(1 + (chance.bits(seed, "displacements") >> 40))  # below 2**24: exact in float32
+            # Up to 2**24: exact in float32.
+            found["elastic"] = float(1 + (randomness.seed("displacements", seed) >> 40))
         if hit("jitter", settings.jitter):
             found["jitter"] = 1.0
-            order = chance.shuffled(range(4), seed, "order of the jitter")
+            order = randomness.shuffled(range(4), "order of the jitter", seed)
             found.update({f"order_{place}": float(which) for place, which in enumerate(order)})
             for name, strength in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
                 found[name] = between(name, max(0.0, 1 - strength), 1 + strength)

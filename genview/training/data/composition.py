@@ -3,8 +3,8 @@
 import math
 from typing import NamedTuple
 
+from genview import randomness
 from genview.config.augmentation import Augmentation, RunData
-from genview.training.data import chance
 
 ORIGINAL = None
 """Source of a slice: the original image rather than a set of views."""
@@ -45,17 +45,17 @@ def _of_slots(data: RunData, seed: int, epoch: int, key: str) -> list[Slice]:
     """A slice for each crop of each slot, in their order."""
     sources = [slot.source for slot in data.slots for _ in range(slot.crops)]
     places = [place for place, source in enumerate(sources) if source == "random"]
-    chosen = chance.shuffled(places, seed, epoch, key, "slot of the generated view")[:1] if data.views else []
+    chosen = randomness.shuffled(places, "slot of the generated view", seed, epoch, key)[:1] if data.views else []
     slices = []
     for place, source in enumerate(sources):
         name = ORIGINAL
         if data.views and (source == "generated" or place in chosen):
-            drawn = chance.shuffled(data.views, seed, epoch, key, "view set", place)[0]
-            if chance.uniform(seed, epoch, key, "probability", place) < data.views[drawn]:
+            drawn = randomness.shuffled(data.views, "view set", seed, epoch, key, place)[0]
+            if randomness.uniform("probability", seed, epoch, key, place) < data.views[drawn]:
                 name = drawn
         # All crops of one set show the same of its images, as crops of one picture.
-        draw = chance.bits(seed, epoch, key, "sample", name)
-        slices.append(Slice(name, draw, chance.bits(seed, epoch, key, "augmentation", place)))
+        draw = randomness.seed("sample", seed, epoch, key, name)
+        slices.append(Slice(name, draw, randomness.seed("augmentation", seed, epoch, key, place)))
     return slices
 
 
@@ -68,14 +68,14 @@ def compose(data: RunData, seed: int, epoch: int, key: str) -> list[Slice]:
         return _of_slots(data, seed, epoch, key)
     names = list(data.views)
     if data.choose is not None:
-        drawn = chance.shuffled(
-            [name for name in names if name not in data.always], seed, epoch, key, "choice of view sets"
+        drawn = randomness.shuffled(
+            [name for name in names if name not in data.always], "choice of view sets", seed, epoch, key
         )
         taken = {*data.always, *drawn[: data.choose - len(data.always)]}
         names = [name for name in names if name in taken]
     images: list[tuple[str, str | None]] = [("original", ORIGINAL)] if data.include_original else []
     for name in names:
-        hit = chance.uniform(seed, epoch, key, "probability", name) < data.views[name]
+        hit = randomness.uniform("probability", seed, epoch, key, name) < data.views[name]
         images.append((name, name if hit else ORIGINAL))
     repeats = images_per_sample(data) - len(images)
     images += [(f"original again {number}", ORIGINAL) for number in range(repeats)]
@@ -84,12 +84,12 @@ def compose(data: RunData, seed: int, epoch: int, key: str) -> list[Slice]:
             f"{slot} {crop}",
             Slice(
                 source,
-                chance.bits(seed, epoch, key, "sample", slot),
-                chance.bits(seed, epoch, key, "augmentation", slot, crop),
+                randomness.seed("sample", seed, epoch, key, slot),
+                randomness.seed("augmentation", seed, epoch, key, slot, crop),
             ),
         )
         for slot, source in images
         for crop in range(data.crops)
     ]
     places = dict(slices)
-    return [places[slot] for slot in chance.shuffled(places, seed, epoch, key, "order")]
+    return [places[slot] for slot in randomness.shuffled(places, "order", seed, epoch, key)]

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from genview import process
+from genview import process, randomness
 from genview.config.augmentation import RunData
 from genview.data.reader import Reader
 from genview.errors import GenviewError
-from genview.training.data import chance, composition
+from genview.training.data import composition
 from genview.training.data.augment import Augment
 from genview.training.data.batch import Batch, Crops
 from genview.training.data.develop import Developer, union
@@ -161,7 +161,7 @@ class Order:
         step = first_step
         while step < last_step:
             epoch, first = divmod(step, self.steps_per_epoch)
-            generator = torch.Generator().manual_seed(chance.bits(self.seed, epoch, "order of the epoch"))
+            generator = torch.Generator().manual_seed(randomness.seed("order of the epoch", self.seed, epoch))
             order = torch.randperm(self.rows, generator=generator)
             for within in range(first, min(self.steps_per_epoch, first + last_step - step)):
                 for part in range(self.accumulate):

@@ -16,11 +16,11 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from genview import atomic, placement, process, progress, provenance
+from genview import atomic, placement, process, progress, provenance, randomness
 from genview.encoders import save
 from genview.errors import GenviewError
 from genview.training import assembly, card, collapse, job, schedule
-from genview.training.data import chance, composition
+from genview.training.data import composition
 from genview.training.data.batch import Batch
 from genview.training.data.samples import Order, loader
 from genview.training.loop import batchnorm, checkpoint, monitors, optimizers
@@ -61,7 +61,11 @@ class Trainer:
         self.parts = assembly.assemble(what, self.device)
         self.identity["data"] |= self.parts.made_of
         self.order = Order(
-            len(self.parts.samples), run.batch_size, run.accumulate, world_size, chance.bits(self.parts.seed, "order")
+            len(self.parts.samples),
+            run.batch_size,
+            run.accumulate,
+            world_size,
+            randomness.seed("order", self.parts.seed),
         )
         self.total_steps = run.epochs * self.order.steps_per_epoch
         self.method = self.parts.method.to(self.device)
@@ -122,7 +126,7 @@ class Trainer:
         with self._progress() as bar:
             for step in range(self.first_step, self.total_steps):
                 at = Step(step, self.total_steps, order.steps_per_epoch)
-                torch.manual_seed(chance.bits(self.parts.seed, "step", step, self.rank))
+                torch.manual_seed(randomness.seed("step", self.parts.seed, step, self.rank))
                 rate = schedule.learning_rate(
                     step / order.steps_per_epoch,
                     epochs=run.epochs,

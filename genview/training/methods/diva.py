@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genview import randomness
 from genview.config.training import Run
 from genview.diva.condition import Recap
-from genview.training.data import chance
 from genview.training.data.batch import Batch
 from genview.training.methods.method import Method, Residue, Step, Terms, residue_of
 
@@ -93,7 +93,7 @@ class DIVA(Method):
         return {"loss": self.teacher.error(encoded.latents, context, draw)}, residue_of(token[None], token[None], None)
 
     def _seeds(self, keys: Sequence[str], step: Step, what: str) -> list[int]:
-        return [chance.bits(self.seed, "diva", step.epoch, key, step.draw, what) for key in keys]
+        return [randomness.seed(f"diva {what}", self.seed, step.epoch, key, step.draw) for key in keys]
 
     def record(self) -> dict[str, Any]:
         """The diffusion model, and the length of its context."""

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from genview import randomness
 from genview.config.training import Run
-from genview.training.data import chance
 from genview.training.data.batch import Batch
 from genview.training.loop.batchnorm import in_parts
 from genview.training.loop.distributed import gather_detached, rank, world_size
@@ -56,7 +56,7 @@ class MoCoV2(Method):
     def _keys(self, images: torch.Tensor, step: Step) -> torch.Tensor:
         """Unit keys [B, D] of this process's images, computed in another process's or part's company."""
         everyone = gather_detached(images)
-        generator = torch.Generator().manual_seed(chance.bits(self.run.seed, "keys", step.number))
+        generator = torch.Generator().manual_seed(randomness.seed("keys", self.run.seed, step.number))
         order = torch.randperm(len(everyone), generator=generator).to(images.device)
         own = slice(rank() * len(images), (rank() + 1) * len(images))
         model, projector = self.key
