@@ -83,8 +83,11 @@ class Submitted:
         self.work, self.cluster = Workspace(folder), cluster
         self.root = self.work.root
         path = f"{SNAKEMAKE.parent}:{cluster.environment()['PATH']}"
+        own = self.work.environment["PYTHONPATH"]
         # Both nodes are this machine, and SLURM's names of them lead nowhere.
-        self.work.environment.update(cluster.environment(), PATH=path, GENVIEW_RENDEZVOUS_HOST="127.0.0.1")
+        self.work.environment.update(
+            cluster.environment(), PATH=path, PYTHONPATH=own, GENVIEW_RENDEZVOUS_HOST="127.0.0.1"
+        )
         (self.root / "config/cluster.yaml").write_text(configuration)
         self.work.edit(
             "profiles/slurm/config.yaml",
