@@ -27,7 +27,7 @@ from genview.data import scenes
 from genview.data.reader import Reader
 from genview.encoders import loader, look
 from genview.foreground import ratio
-from genview.foreground.scores import as_lists
+from genview.foreground.token_scores import as_lists
 
 
 def draw(folder: Path, count: int, size: int) -> pa.Table:

@@ -28,8 +28,8 @@ from genview import placement, tables
 from genview.config.views import ViewSet
 from genview.data import manifest, scenes, tars
 from genview.data.reader import Reader
-from genview.generation import embeddings, pipelines, shard
-from genview.generation.plan import Request, requests
+from genview.generation import embeddings, pipelines, views
+from genview.generation.plan import ViewRequest, requests
 from genview.generation.sampler import Sampler
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -78,14 +78,14 @@ def write_study(folder: Path, count: int, size: int, loaded: pipelines.LoadedPip
 def ours(folder: Path, view: ViewSet, threads: int) -> tuple[float, float, dict, dict[str, bytes]]:
     """Seconds of the stage without loading, the processor's seconds with it, its statistics, and the JPEGs by key."""
     with tempfile.TemporaryDirectory(dir=folder) as out:
-        job = shard.Shard(
+        job = views.Shard(
             name="benchmark", view=view, shard="0-of-1", seed=1, manifest=folder / "manifest.parquet",
             conditions=folder / "conditions.parquet", root=folder, scores=folder / "scores.parquet",
             tar=Path(out) / "0.tar", index=Path(out) / "0.parquet", statistics=Path(out) / "0.json",
             work=Path(out) / "work", stamp=STAMP, threads=threads,
         )  # fmt: skip
         start = time.process_time()
-        shard.run(job)
+        views.run(job)
         processor = time.process_time() - start
         stats = json.loads(job.statistics.read_text())
         reader = Reader(out)
@@ -95,7 +95,7 @@ def ours(folder: Path, view: ViewSet, threads: int) -> tuple[float, float, dict,
 
 
 def theirs(
-    folder: Path, view: ViewSet, loaded: pipelines.LoadedPipeline, wanted: list[Request]
+    folder: Path, view: ViewSet, loaded: pipelines.LoadedPipeline, wanted: list[ViewRequest]
 ) -> tuple[float, float, dict[str, bytes]]:
     """Seconds, the processor's seconds, and JPEGs of one official call an image, which encodes the original anew."""
     rows = {row["key"]: row for row in tables.read(folder / "manifest.parquet", tables.MANIFEST).to_pylist()}
@@ -134,7 +134,9 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     return best
 
 
-def operations(loaded: pipelines.LoadedPipeline, view: ViewSet, wanted: list[Request], vectors: np.ndarray) -> float:
+def operations(
+    loaded: pipelines.LoadedPipeline, view: ViewSet, wanted: list[ViewRequest], vectors: np.ndarray
+) -> float:
     """Floating-point operations of one image: all steps of the UNet, with guidance, and the decoder."""
     plain = view.model_copy(update={"batch_size": 1, "decode_batch_size": None, "compile": False})
     sampler = Sampler(loaded, plain)

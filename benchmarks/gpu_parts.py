@@ -26,11 +26,11 @@ from genview.encoders import build, look
 from genview.evaluation import logistic
 from genview.foreground import pca
 from genview.generation import pipelines
-from genview.generation.plan import Request
+from genview.generation.plan import ViewRequest
 from genview.generation.sampler import Sampler
 from genview.guidance import rubric
 from genview.guidance.chat_model import ChatModel
-from genview.training.data import precompute
+from genview.training.data import quality_features
 from genview.training.data.augment import Augment
 from genview.training.data.develop import Developer
 from genview.training.data.samples import loader
@@ -167,7 +167,7 @@ def unclip(bench, view: ViewSet):
 def batch_of(bench, loaded, view: ViewSet, size: int) -> dict:
     """Seconds of a batch of images, from the conditions to pixels."""
     sampler = Sampler(loaded, view.model_copy(update={"batch_size": size, "decode_batch_size": min(size, 8)}))
-    wanted = [Request(str(i), 0, f"a picture {i}", f"a picture {i}", 200, 8.0, i) for i in range(size)]
+    wanted = [ViewRequest(str(i), 0, f"a picture {i}", f"a picture {i}", 200, 8.0, i) for i in range(size)]
     vectors = torch.randn(size, loaded.embedding_dim, generator=torch.Generator().manual_seed(0))
     bench.forget()
     seconds = bench.seconds(sampler.sample, wanted, vectors, repeats=2)
@@ -184,7 +184,7 @@ def generation(bench) -> None:
     sizes = [1, 8, 16, 32] if bench.on_gpu else [1, 2]
     with unclip(bench, view) as loaded:
         single = view.model_copy(update={"batch_size": 1})
-        wanted = [Request("0", 0, "a picture", "a picture", 200, 8.0, 0)]
+        wanted = [ViewRequest("0", 0, "a picture", "a picture", 200, 8.0, 0)]
         work = operations(Sampler(loaded, single).sample, wanted, torch.zeros(1, loaded.embedding_dim))
         figures = {
             "model": "SD 2.1 unCLIP" if bench.on_gpu else "small/unclip", "pixels": loaded.size, "steps": view.steps,
@@ -309,7 +309,7 @@ def train(bench, name: str) -> None:
             direction = np.random.default_rng(0).standard_normal(width)
             component = pca.PCA(np.zeros(width), direction / np.linalg.norm(direction), 0.5, 1, threshold=0.0)
             pca.save(component, folder / "pca")
-            precompute.run(
+            quality_features.run(
                 dataset, judge, manifest=manifest, group="0-of-1", component=folder / "pca",
                 output=folder / "quality", stamp=collection.STAMP, workers=workers,
             )  # fmt: skip

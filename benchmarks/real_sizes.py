@@ -35,9 +35,9 @@ from genview.data import ingest, tars
 from genview.encoders import look
 from genview.foreground import pca
 from genview.generation import embeddings, jpeg, pipelines
-from genview.generation.plan import Request
+from genview.generation.plan import ViewRequest
 from genview.generation.sampler import Sampler
-from genview.training.data import precompute
+from genview.training.data import quality_features
 from genview.training.job import Job, Quality
 from genview.training.loop import trainer as loop
 
@@ -129,7 +129,7 @@ def generate(study: Study, name: str, batch: int) -> dict:
         vectors = torch.from_numpy(np.repeat(found, batch, 0))
     level = None if view.mode == "txt" else 200
     caption = "" if view.mode == "img" else "a photograph of a dog on a beach"
-    wanted = [Request(str(i), 0, caption, caption, level, 8.0, i) for i in range(batch)]
+    wanted = [ViewRequest(str(i), 0, caption, caption, level, 8.0, i) for i in range(batch)]
     sampler = Sampler(loaded, view)
     seconds, images = timed(lambda: sampler.sample(wanted, vectors))
     assert all(image is not None for image in images), "the image is not finite"
@@ -175,7 +175,7 @@ def train(study: Study, name: str, batch: int) -> dict:
         pca.save(pca.PCA(np.zeros(width), direction / np.linalg.norm(direction), 0.5, 1, threshold=0.0), component)
         features = ()
         if run.uses_text_quality:
-            precompute.run(
+            quality_features.run(
                 dataset, judge, manifest=manifest, group="0-of-1", component=component,
                 output=folder / "quality.safetensors", stamp=STAMP,
             )  # fmt: skip

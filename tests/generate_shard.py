@@ -8,7 +8,7 @@ from generation import STAMP
 
 from genview import stage
 from genview.config.views import ViewSet
-from genview.generation import shard
+from genview.generation import views
 
 if __name__ == "__main__":
     values = json.loads(Path(sys.argv[1]).read_text())
@@ -18,4 +18,4 @@ if __name__ == "__main__":
     }
     view = ViewSet.model_validate(values["view"])
     with stage.running():
-        shard.run(shard.Shard(name="test", view=view, shard=values["shard"], seed=3, stamp=STAMP, **paths))
+        views.run(views.Shard(name="test", view=view, shard=values["shard"], seed=3, stamp=STAMP, **paths))

@@ -13,7 +13,7 @@ from genview import tables
 from genview.config.views import ViewSet
 from genview.data import manifest, scenes
 from genview.data.reader import Reader
-from genview.generation import embeddings, pipelines, shard
+from genview.generation import embeddings, pipelines, views
 
 STAMP = {"stage": "test", "study": "test", "parameters": "p", "code": "c"}
 LEVELS = (0, 100, 200, 300, 400)
@@ -75,7 +75,7 @@ def write_scores(folder: Path, table: pa.Table, shards: int, view: ViewSet) -> N
         tables.write(values, tables.SCORES, folder / f"scores-{index}-of-{shards}.parquet", **STAMP)
 
 
-def job(folder: Path, view: ViewSet, name: str, out: Path, **changes) -> shard.Shard:
+def job(folder: Path, view: ViewSet, name: str, out: Path, **changes) -> views.Shard:
     """The job of one shard of that study."""
     scores = folder / f"scores-{name}.parquet"
     values = {
@@ -85,4 +85,4 @@ def job(folder: Path, view: ViewSet, name: str, out: Path, **changes) -> shard.S
         "tar": out / f"{name}.tar", "index": out / f"{name}.parquet", "statistics": out / "logs" / f"{name}.json",
         "work": out / ".work", "stamp": STAMP,
     }  # fmt: skip
-    return shard.Shard(**(values | changes))
+    return views.Shard(**(values | changes))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 METHOD = "forkserver"
 _server = multiprocessing.get_context(METHOD)
-_server.set_forkserver_preload(["genview.generation.shard", "genview.training.loop.trainer"])
+_server.set_forkserver_preload(["genview.generation.views", "genview.training.loop.trainer"])
 
 
 def _main(module: str, arguments: list[str], errors: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from genview.config.foreground import PrincipalComponent
 from genview.data import scenes
 from genview.errors import GenviewError
-from genview.foreground import choice, pca, ratio
+from genview.foreground import orientation, pca, ratio
 
 ORACLE = Path(__file__).parent / "data" / "oracle"
 
@@ -152,10 +152,10 @@ def test_centre_and_border_do_not_meet(grid):
 def test_polarity_can_be_forced_and_ratios_follow(caplog):
     maps = _maps().astype(np.float32)
     fitted = pca.PCA(np.zeros(3), np.array([0.0, 0.6, 0.8]), 0.5)
-    automatic, evidence = choice.choose(fitted, -maps, (8, 8), PrincipalComponent())
+    automatic, evidence = orientation.choose(fitted, -maps, (8, 8), PrincipalComponent())
     assert automatic.sign == -1 and evidence["flipped"] and evidence["method"].startswith("border")
     np.testing.assert_array_equal(automatic.component, -fitted.component)
-    forced, evidence = choice.choose(fitted, -maps, (8, 8), PrincipalComponent(polarity="as_given"))
+    forced, evidence = orientation.choose(fitted, -maps, (8, 8), PrincipalComponent(polarity="as_given"))
     assert forced.sign == 1 and evidence["method"] == "forced" and not evidence["data_agree"]
     assert "speak for the other side" in caplog.text
     found = ratio.foreground_ratio(automatic.sign * -maps, automatic.threshold)
@@ -165,7 +165,7 @@ def test_polarity_can_be_forced_and_ratios_follow(caplog):
 
 
 def test_a_fixed_threshold_is_taken_as_it_is():
-    chosen, _ = choice.choose(
+    chosen, _ = orientation.choose(
         pca.PCA(np.zeros(2), np.ones(2), 0.5), _maps(), (8, 8), PrincipalComponent(threshold=0.25)
     )
     assert chosen.threshold == 0.25

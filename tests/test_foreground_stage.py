@@ -12,7 +12,7 @@ from genview.config.foreground import PrincipalComponent
 from genview.data import ingest
 from genview.data import manifest as manifests
 from genview.errors import GenviewError
-from genview.foreground import choice, component, pca, ratio, scores, tokens
+from genview.foreground import component, orientation, pca, ratio, sample_features, token_scores
 
 ENCODER = Encoder(model="small/clip", batch_size=16)
 
@@ -27,7 +27,7 @@ def _study(folder, count, shards, config=None, encoder=ENCODER, sample=1000, wor
         dataset, seed=1, manifest=manifest, rejected=folder / "rejected.parquet", images=folder / "images.tar", stamp={}
     )
     parts = [folder / f"{name}.npy" for name in names]
-    tokens.run(
+    sample_features.run(
         encoder,
         dataset,
         count=sample,
@@ -46,7 +46,7 @@ def _study(folder, count, shards, config=None, encoder=ENCODER, sample=1000, wor
     )
     _choose(folder, config or PrincipalComponent())
     for name in names:
-        scores.run(
+        token_scores.run(
             encoder,
             dataset,
             manifest=manifest,
@@ -60,7 +60,7 @@ def _study(folder, count, shards, config=None, encoder=ENCODER, sample=1000, wor
 
 
 def _choose(folder, config):
-    choice.run(
+    orientation.run(
         config,
         component=folder / "component.safetensors",
         sample_scores=folder / "sample_scores.safetensors",
@@ -106,8 +106,8 @@ def test_what_is_kept_of_an_image_is_small(study, tmp_path):
     count, generator = 1000, np.random.default_rng(0)
     columns = {
         "key": [f"train/n01440764/n01440764_{number:05}" for number in range(count)],
-        "scores": scores.as_lists(generator.normal(-5, 3, (count, 256)).astype(np.float16)),
-        "embedding": scores.as_lists(generator.integers(0, 2**32, (count, 1024), np.uint32).view(np.float32)),
+        "scores": token_scores.as_lists(generator.normal(-5, 3, (count, 256)).astype(np.float16)),
+        "embedding": token_scores.as_lists(generator.integers(0, 2**32, (count, 1024), np.uint32).view(np.float32)),
     }
     tables.write(pa.table(columns), tables.SCORES, tmp_path / "scores.parquet")
     assert (tmp_path / "scores.parquet").stat().st_size / count - 1024 * 4 < 1024
@@ -140,7 +140,7 @@ def test_shards_and_loader_processes_change_no_bit(study, tmp_path):
             dataset, seed=1, manifest=manifest, rejected=target / "r.parquet", images=target / "images.tar", stamp={}
         )
         for index in range(shards):
-            scores.run(
+            token_scores.run(
                 ENCODER,
                 dataset,
                 manifest=manifest,
@@ -157,13 +157,13 @@ def test_shards_and_loader_processes_change_no_bit(study, tmp_path):
 
 def test_the_sample_depends_on_the_seed_and_not_on_the_order():
     keys = [f"key{index}" for index in range(100)]
-    first = tokens.sample(keys, 10, 1)
+    first = sample_features.sample(keys, 10, 1)
     assert len(first) == 10 and (np.diff(first) > 0).all()
-    back = tokens.sample(keys[::-1], 10, 1)
+    back = sample_features.sample(keys[::-1], 10, 1)
     assert {keys[row] for row in first} == {keys[::-1][row] for row in back}
-    assert set(first) <= set(tokens.sample(keys, 20, 1))
-    assert set(first) != set(tokens.sample(keys, 10, 2))
-    assert tokens.sample(keys, 1000, 1).tolist() == list(range(100))
+    assert set(first) <= set(sample_features.sample(keys, 20, 1))
+    assert set(first) != set(sample_features.sample(keys, 10, 2))
+    assert sample_features.sample(keys, 1000, 1).tolist() == list(range(100))
 
 
 def test_the_stored_tokens_are_a_plain_numpy_array(study):
@@ -212,7 +212,7 @@ def test_an_image_that_has_gone_is_named(study, tmp_path):
     (tmp_path / "images.tar").write_bytes((folder / "images.tar").read_bytes())
     for workers in (0, 1):
         with pytest.raises(GenviewError, match=f"image '{broken['key'][0].as_py()}': .*data have changed"):
-            scores.run(
+            token_scores.run(
                 ENCODER,
                 Dataset(shards=2),
                 manifest=tmp_path / "manifest.parquet",
@@ -233,7 +233,7 @@ def test_scores_of_another_encoder_are_refused(study, tmp_path):
     with pytest.raises(GenviewError, match="made with another encoder"):
         ratio.run([folder / "0-of-2.parquet"], component=tmp_path / "pca.safetensors", ratio=tmp_path / "r", stamp={})
     with pytest.raises(GenviewError, match="fitted with other weights"):
-        scores.run(
+        token_scores.run(
             ENCODER,
             Dataset(shards=2),
             manifest=folder / "manifest.parquet",

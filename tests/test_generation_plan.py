@@ -23,7 +23,7 @@ def conditions(**changes) -> pa.Table:
     return pa.table({name: (values | changes)[name] for name in tables.CONDITIONS.names})
 
 
-def make(view: ViewSet, table: pa.Table | None = None, **changes) -> list[plan.Request]:
+def make(view: ViewSet, table: pa.Table | None = None, **changes) -> list[plan.ViewRequest]:
     options = {"seed": 1} | changes
     return plan.requests(KEYS, conditions() if table is None else table, "views", view, **options)
 

@@ -11,7 +11,7 @@ from pipelines import EMBEDDING, save_text2image, save_unclip
 from genview.config.views import ViewSet
 from genview.errors import GenviewError
 from genview.generation import pipelines, plan
-from genview.generation.plan import Request
+from genview.generation.plan import ViewRequest
 from genview.generation.sampler import Sampler
 
 SCALES = (2.0, 4.0, 10.0, 1.0)
@@ -30,9 +30,9 @@ def view_of(folders, mode: str, **changes) -> ViewSet:
     return ViewSet(**({"mode": mode, "model": str(folders[mode]), "steps": 3, "batch_size": 5} | changes))
 
 
-def some(mode: str, count: int = 5) -> tuple[list[Request], torch.Tensor]:
+def some(mode: str, count: int = 5) -> tuple[list[ViewRequest], torch.Tensor]:
     requests = [
-        Request(
+        ViewRequest(
             key=str(i), sample=0, caption="", prompt="" if mode == "img" else f"a red {i % 3}",
             noise_level=None if mode == "txt" else 100 * (i % 5), guidance_scale=SCALES[i % 4],
             seed=plan.image_seed(1, mode, str(i), 0),
@@ -42,7 +42,7 @@ def some(mode: str, count: int = 5) -> tuple[list[Request], torch.Tensor]:
     return requests, torch.randn(count, EMBEDDING, generator=torch.Generator().manual_seed(5))
 
 
-def official(sampler: Sampler, request: Request, embedding: torch.Tensor) -> np.ndarray:
+def official(sampler: Sampler, request: ViewRequest, embedding: torch.Tensor) -> np.ndarray:
     """The same image by the pipeline's own call, float [H, W, 3] in 0..1."""
     pipeline = sampler.loaded.pipeline
     pipeline.set_progress_bar_config(disable=True)
@@ -56,7 +56,7 @@ def official(sampler: Sampler, request: Request, embedding: torch.Tensor) -> np.
     return pipeline(**arguments).images[0]
 
 
-def floats(sampler: Sampler, requests: list[Request], embeddings: torch.Tensor) -> np.ndarray:
+def floats(sampler: Sampler, requests: list[ViewRequest], embeddings: torch.Tensor) -> np.ndarray:
     pipeline = sampler.loaded.pipeline
     with torch.inference_mode():
         latents = sampler.denoise(sampler.prepare(requests, embeddings))

@@ -16,7 +16,7 @@ from genview import tables
 from genview.config.views import ViewSet
 from genview.data.reader import Reader
 from genview.errors import GenviewError
-from genview.generation import embeddings, members, sampler, shard
+from genview.generation import embeddings, members, sampler, views
 from genview.generation.remake import remake
 from genview.generation.work import Work
 
@@ -55,7 +55,7 @@ def make(folder: Path, view: ViewSet, out: Path, shards: int = 1, **changes) -> 
     made = {}
     for index in range(shards):
         name = f"{index}-of-{shards}"
-        shard.run(job(folder, view, name, out, **changes))
+        views.run(job(folder, view, name, out, **changes))
         made |= contents(out / f"{name}.tar")
     return made
 
@@ -122,7 +122,7 @@ def test_work_of_other_conditions_is_not_taken_up(models, studies, tmp_path, mon
     """Conditions are read from a file, so they are no part of the folder's digest: each image is bound to its own."""
     view = view_of(models, "img")
     with monkeypatch.context() as patch:
-        patch.setattr(shard, "_pack", lambda *_: (_ for _ in ()).throw(RuntimeError("stop before packing")))
+        patch.setattr(views, "_pack", lambda *_: (_ for _ in ()).throw(RuntimeError("stop before packing")))
         with pytest.raises(RuntimeError, match="stop before"):
             make(studies[1], view, tmp_path / "a")
     table = tables.read(studies[1] / "manifest.parquet", tables.MANIFEST)

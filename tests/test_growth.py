@@ -20,7 +20,7 @@ from genview.data import fingerprint, scenes
 from genview.guidance import scoring
 from genview.guidance.answers import Answer
 from genview.kept import Earlier
-from genview.training.data import precompute
+from genview.training.data import quality_features
 
 CONFIGURATION = """
 study: growth
@@ -160,7 +160,7 @@ def test_quality_features_of_unchanged_images_are_taken_over(tmp_path):
 
     def run(count: int, keep: bool = True) -> dict[str, torch.Tensor]:
         training_study.write_manifest(tmp_path / "data", count, shards=1)
-        precompute.run(
+        quality_features.run(
             Dataset(source="scenes"), Encoder(), manifest=tmp_path / "data/manifest.parquet", group="0-of-1",
             component=component, output=output, stamp={"parameters": "p", "code": "c"},
             earlier=Earlier(output, "c") if keep else None,

@@ -1,6 +1,7 @@
 """The house's own rules: layers, light parsing, pinned versions. Broken, re-runs turn dishonest or installs differ."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -81,3 +82,29 @@ def test_nothing_in_the_repository_names_a_machine_or_runs_foreign_code():
                 assert word not in text, f"{name}: {word}"
             assert "import pickle" not in text or name.startswith("tests/"), name
             assert "torch.load(" not in text or "weights_only=True" in text, name
+
+
+def rules() -> dict[str, dict[str, str]]:
+    """What the rules with a script say of themselves, by the script's name; two rules may bear one name (`if`)."""
+    found = {}
+    for path in (REPOSITORY / "workflow" / "rules").glob("*.smk"):
+        for name, body in re.findall(r"^ *rule (\w+):\n(.*?)(?=^ *rule |\Z)", path.read_text(), re.M | re.S):
+            if script := re.search(r'"\.\./scripts/(\w+)\.py"', body):
+                log = re.search(r'log:\n\s+(?:text=)?f"\{LOGS\}/(.*)\.log"', body)
+                cost = re.search(r'benchmark:\n\s+f"\{COSTS\}/(.*)\.tsv"', body)
+                found[script[1]] = {"rule": name, "log": log and log[1], "cost": cost and cost[1]}
+    return found
+
+
+def test_a_stage_has_one_word_in_rule_script_stamp_and_log():
+    """A reader who has found one of them finds the others by the same word."""
+    targets = re.findall(r"^rule (\w+):", (REPOSITORY / "workflow" / "rules" / "targets.smk").read_text(), re.M)
+    seen = rules()
+    assert len(seen) == len(list((REPOSITORY / "workflow" / "scripts").glob("*.py")))
+    for script, rule in seen.items():
+        word = re.search(
+            r'stage\.job\(snakemake, "(\w+)"\)', (REPOSITORY / f"workflow/scripts/{script}.py").read_text()
+        )[1]
+        assert script == word or script.endswith(f"_{word}"), f"{script}.py: its stamp says {word}"
+        assert rule["rule"] == word or (rule["rule"].endswith(f"_{word}") and word in targets), rule
+        assert rule["cost"] in (None, rule["log"], str(Path(rule["log"]).parent)), rule

@@ -47,7 +47,7 @@ def lines(job):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[Job, assembly.Parts]:
+def finished(tmp_path_factory) -> tuple[Job, assembly.Assembly]:
     folder = tmp_path_factory.mktemp("finished")
     loss = {"early": {"image_image": 1, "image_text": 1}, "later": FOUR, "switch_epoch": 1}
     job = study(folder, count=24, method=loss)

@@ -16,7 +16,7 @@ from genview.config.encoders import Encoder
 from genview.config.merge import merged
 from genview.config.training import Run
 from genview.data import manifest, scenes
-from genview.training.data import precompute
+from genview.training.data import quality_features
 from genview.training.job import Job, Quality
 
 STAMP = {"stage": "test", "study": "test", "parameters": "p", "code": "c"}
@@ -127,7 +127,7 @@ def study(
         features = []
         for shard in ("0-of-2", "1-of-2"):
             output = folder / "foreground" / f"{shard}.safetensors"
-            precompute.run(
+            quality_features.run(
                 dataset,
                 Encoder(),
                 manifest=manifest_path,

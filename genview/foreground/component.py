@@ -1,7 +1,7 @@
 """The principal component of the sample's tokens, and the sample's projections on it.
 
 This is all that the full pass over the images needs. Orientation and threshold come after it
-(``genview.foreground.choice``), so that changing them encodes nothing again.
+(``genview.foreground.orientation``), so that changing them encodes nothing again.
 """
 
 import json

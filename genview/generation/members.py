@@ -10,7 +10,7 @@ import torch
 from genview import __version__, provenance
 from genview.config.views import ViewSet
 from genview.generation.pipelines import LoadedPipeline
-from genview.generation.plan import Request
+from genview.generation.plan import ViewRequest
 
 
 def member_name(key: str, sample: int, samples: int) -> str:
@@ -38,7 +38,11 @@ def key_of_member(name: str, samples: int) -> tuple[str, int]:
 
 
 def metadata(
-    request: Request, view: ViewSet, loaded: LoadedPipeline, embedding_digest: str | None, embedding_from: str | None
+    request: ViewRequest,
+    view: ViewSet,
+    loaded: LoadedPipeline,
+    embedding_digest: str | None,
+    embedding_from: str | None,
 ) -> dict[str, Any]:
     """Everything that an image depends on, as it is written beside it; no time, no path, no host."""
     return {

@@ -17,7 +17,7 @@ COLUMNS = ("key", "caption", "noise_level", "guidance_scale", "random_noise_leve
 
 
 @dataclass(frozen=True)
-class Request:
+class ViewRequest:
     """One image to be made."""
 
     key: str
@@ -53,7 +53,7 @@ def requests(
     *,
     seed: int,
     maximum_level: int = 999,
-) -> list[Request]:
+) -> list[ViewRequest]:
     """The requests of some images, in the order of ``keys``, samples of one image together.
 
     Args:
@@ -109,7 +109,7 @@ def requests(
         "have a guidance scale that is missing, not finite or below 1",
     )
     return [
-        Request(
+        ViewRequest(
             key=key,
             sample=sample,
             caption=rows[key]["caption"],

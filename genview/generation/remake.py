@@ -11,7 +11,7 @@ from genview import placement
 from genview.config.views import ViewSet
 from genview.errors import GenviewError
 from genview.generation import embeddings, jpeg, pipelines
-from genview.generation.plan import Request
+from genview.generation.plan import ViewRequest
 from genview.generation.sampler import Sampler
 
 
@@ -47,7 +47,7 @@ def remake(
         if embeddings.digest(embedding) != values["embedding"]:
             raise GenviewError(f"{values['key']}: the embedding is not the one that the image was made from")
         inputs = torch.tensor(embedding)[None]
-    request = Request(
+    request = ViewRequest(
         key=values["key"],
         sample=values["sample"],
         caption=values["caption"],

@@ -19,14 +19,14 @@ import torch
 
 from genview.config.views import ViewSet
 from genview.generation.pipelines import LoadedPipeline
-from genview.generation.plan import Request
+from genview.generation.plan import ViewRequest
 
 PROMPTS_KEPT = 1024
 """Embeddings of prompts that are kept; one of Stable Diffusion 2.1 takes 150 KB in half precision."""
 
 
 @dataclass(frozen=True)
-class Batch:
+class Inputs:
     """Inputs of the denoising loop; B = batch size, padded."""
 
     latents: torch.Tensor
@@ -64,7 +64,9 @@ class Sampler:
         self._prompts: OrderedDict[str, torch.Tensor] = OrderedDict()
 
     @torch.inference_mode()
-    def sample(self, requests: Sequence[Request], embeddings: torch.Tensor | None = None) -> list[np.ndarray | None]:
+    def sample(
+        self, requests: Sequence[ViewRequest], embeddings: torch.Tensor | None = None
+    ) -> list[np.ndarray | None]:
         """Make up to a batch of images.
 
         Args:
@@ -88,7 +90,7 @@ class Sampler:
         return [image if good else None for image, good in zip(pixels, finite)]
 
     @torch.inference_mode()
-    def prepare(self, requests: Sequence[Request], embeddings: torch.Tensor | None) -> Batch:
+    def prepare(self, requests: Sequence[ViewRequest], embeddings: torch.Tensor | None) -> Inputs:
         """Draw the noise of each image from its own generator (embedding first, then latents) and fill up the batch."""
         pipeline, device, dtype = self.loaded.pipeline, self.loaded.device, self.loaded.dtype
         generators = [_generator(request.seed) for request in requests]
@@ -110,7 +112,7 @@ class Sampler:
         latents += latents[-1:] * missing
         labels += labels[-1:] * missing
         filled = [*requests, *[requests[-1]] * missing]
-        return Batch(
+        return Inputs(
             latents=torch.cat(latents).to(device, dtype),
             prompts=self._prompt_embeddings([request.prompt for request in filled]),
             class_labels=torch.cat(labels) if labels else None,
@@ -119,7 +121,7 @@ class Sampler:
         )
 
     @torch.inference_mode()
-    def denoise(self, batch: Batch) -> torch.Tensor:
+    def denoise(self, batch: Inputs) -> torch.Tensor:
         """Latents [B, C, h, w] after the last step."""
         pipeline, scheduler = self.loaded.pipeline, self.loaded.pipeline.scheduler
         scheduler.set_timesteps(self.view.steps, device=self.loaded.device)
@@ -162,7 +164,7 @@ class Sampler:
         return (pixels.nan_to_num() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous(), finite
 
     @torch.inference_mode()
-    def is_order_independent(self, requests: Sequence[Request], embeddings: torch.Tensor | None) -> bool:
+    def is_order_independent(self, requests: Sequence[ViewRequest], embeddings: torch.Tensor | None) -> bool:
         """Whether one step of the UNet and a decoding give the same bits to images in other places of a batch."""
         batch = self.prepare(requests, embeddings)
         step = self._first_step()

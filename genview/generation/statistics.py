@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from genview.errors import GenviewError
-from genview.generation.plan import Request
+from genview.generation.plan import ViewRequest
 
 SHOWN = 20
 """Failures that a message lists."""
@@ -25,7 +25,7 @@ class Statistics:
     resumed: int = 0
     taken_over: int = 0
     """From the shards before, of images that did not change."""
-    failed: dict[Request, str] = field(default_factory=dict)
+    failed: dict[ViewRequest, str] = field(default_factory=dict)
     """Reason by image."""
     prompts_truncated: int = 0
     embedding_from: str | None = None
@@ -35,7 +35,7 @@ class Statistics:
     seconds: Counter[str] = field(default_factory=Counter)
     """Loading, encoding, denoising, decoding, writing (in threads, beside the others), packing, total."""
 
-    def fail(self, request: Request, reason: str) -> None:
+    def fail(self, request: ViewRequest, reason: str) -> None:
         """Note an image that cannot be made.
 
         Raises:

@@ -51,7 +51,7 @@ METHODS: dict[str, type[Method]] = {
 
 
 @dataclass
-class Parts:
+class Assembly:
     """What the loop works with."""
 
     architecture: build.Architecture
@@ -109,7 +109,7 @@ def _teacher(job: Job, device: torch.device) -> "Teacher | None":
     return Teacher(method.teacher, method.condition.prompt, device)
 
 
-def assemble(job: Job, device: torch.device) -> Parts:
+def assemble(job: Job, device: torch.device) -> Assembly:
     """Open the data, load the quality encoder, build the method; nothing is read of the images yet.
 
     Raises:
@@ -164,4 +164,4 @@ def assemble(job: Job, device: torch.device) -> Parts:
             method = METHODS[run.method.name](run, encoder, _scorer(job, preprocess, device))
     missing = {name: index.missing for name, index in indexes.items()}
     made_of = {"diffusion model": teacher.weights} if teacher else {}
-    return Parts(architecture, samples, method, seed, missing, made_of)
+    return Assembly(architecture, samples, method, seed, missing, made_of)

@@ -2,11 +2,11 @@
 
 from genview import stage
 from genview.config.foreground import PrincipalComponent
-from genview.foreground import choice
+from genview.foreground import orientation
 
 with stage.job(snakemake, "pca") as job:
     settings = job.settings
-    choice.run(
+    orientation.run(
         PrincipalComponent.model_validate(settings["pca"]),
         component=snakemake.input.component,
         sample_scores=snakemake.input.scores,

@@ -3,12 +3,12 @@
 from genview import stage
 from genview.config.evaluation import Features, Probe
 from genview.evaluation import published
-from genview.evaluation.datasets import Request
+from genview.evaluation.datasets import DatasetRequest
 
 with stage.job(snakemake, "probe") as job:
     settings = job.settings
     published.run(
-        Request.of_rule(settings, snakemake.input.get("manifest")),
+        DatasetRequest.of_rule(settings, snakemake.input.get("manifest")),
         Features.model_validate(settings["features"]),
         Probe.model_validate(settings["probe"]),
         model=snakemake.input.model,

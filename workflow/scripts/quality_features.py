@@ -3,11 +3,11 @@
 from genview import stage
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
-from genview.training.data import precompute
+from genview.training.data import quality_features
 
 with stage.job(snakemake, "quality_features") as job:
     settings = job.settings
-    precompute.run(
+    quality_features.run(
         Dataset.model_validate(settings["dataset"]),
         Encoder.model_validate(settings["encoder"]),
         manifest=snakemake.input.manifest,

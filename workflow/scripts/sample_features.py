@@ -3,11 +3,11 @@
 from genview import stage
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
-from genview.foreground import tokens
+from genview.foreground import sample_features
 
 with stage.job(snakemake, "sample_features") as job:
     settings = job.settings
-    tokens.run(
+    sample_features.run(
         Encoder.model_validate(settings["encoder"]),
         Dataset.model_validate(settings["dataset"]),
         count=settings["sample"],

@@ -3,11 +3,11 @@
 from genview import stage
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
-from genview.foreground import scores
+from genview.foreground import token_scores
 
 with stage.job(snakemake, "token_scores") as job:
     settings = job.settings
-    scores.run(
+    token_scores.run(
         Encoder.model_validate(settings["encoder"]),
         Dataset.model_validate(settings["dataset"]),
         manifest=snakemake.input.manifest,

@@ -6,15 +6,15 @@ from genview import stage
 from genview.config.dataset import Dataset
 from genview.config.views import ViewSet
 from genview.data.reader import data_root
-from genview.generation import shard
+from genview.generation import views
 
 with stage.job(snakemake, "views") as job:
     settings = job.settings
     # Where the originals lie and how many may fail change no image, so they are no parameters that re-run the rule.
     dataset = Dataset.model_validate(settings["dataset"])
     tar = Path(snakemake.output.tar)
-    shard.run(
-        shard.Shard(
+    views.run(
+        views.Shard(
             name=snakemake.wildcards.view,
             view=ViewSet.model_validate(settings["view"]),
             shard=snakemake.wildcards.shard,

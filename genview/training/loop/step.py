@@ -1,4 +1,4 @@
-"""One optimiser step: gradients of its parts, clipping, the update, and what the method changes after it."""
+"""One optimiser step: gradients of its microbatches, clipping, the update, and what the method changes after it."""
 
 import contextlib
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ class Outcome(NamedTuple):
     """What a step leaves."""
 
     terms: Terms
-    """Losses, averaged over the step's parts and draws, of this process."""
+    """Losses, averaged over the step's microbatches and draws, of this process."""
     residues: list[Residue]
-    """Of each part."""
+    """Of each microbatch."""
     gradient_norm: Tensor | None
     """Norm of all gradients before clipping, where it was asked for."""
 
@@ -37,23 +37,23 @@ class Stepper:
         self.method, self.wrapped, self.optimizer = method, wrapped, optimizer
         self.parameters = list(method.parameters())
 
-    def gradients(self, parts: Sequence[Batch], step: Step) -> tuple[Terms, list[Residue]]:
-        """Gradients of one step, averaged over its parts, their draws, and processes; a residue of each part."""
+    def gradients(self, microbatches: Sequence[Batch], step: Step) -> tuple[Terms, list[Residue]]:
+        """Gradients of one step, averaged over microbatches, draws and processes; a residue of each microbatch."""
         draws = self.method.draws
         sums: Terms = {}
         residues = []
-        for number, batch in enumerate(parts):
+        for number, batch in enumerate(microbatches):
             if self.run.cached_chunk:
                 passes = [self._in_chunks(batch, step)]
             else:
-                passes = self._drawn(batch, step, parts=len(parts), last=number == len(parts) - 1)
+                passes = self._drawn(batch, step, microbatches=len(microbatches), last=number == len(microbatches) - 1)
             residues.append(passes[-1][1])
             for terms, _ in passes:
                 for name, term in terms.items():
-                    sums[name] = sums.get(name, 0) + term.detach() / (len(parts) * draws)
+                    sums[name] = sums.get(name, 0) + term.detach() / (len(microbatches) * draws)
         return sums, residues
 
-    def _drawn(self, batch: Batch, step: Step, *, parts: int, last: bool) -> list[tuple[Terms, Residue]]:
+    def _drawn(self, batch: Batch, step: Step, *, microbatches: int, last: bool) -> list[tuple[Terms, Residue]]:
         """A backward pass for each draw; processes exchange gradients in the very last of a step."""
         with self.accelerator.autocast():
             batch = self.method.prepared(batch)
@@ -63,7 +63,7 @@ class Stepper:
             with contextlib.nullcontext() if exchanged else self.accelerator.no_sync(self.wrapped):
                 with self.accelerator.autocast():
                     terms, residue = self.wrapped(batch, step._replace(draw=draw))
-                self.accelerator.backward(terms["loss"] * self.method.share(draw, parts))
+                self.accelerator.backward(terms["loss"] * self.method.share(draw, microbatches))
             passes.append(({name: term.detach() for name, term in terms.items()}, residue))
         return passes
 
@@ -84,7 +84,7 @@ class Stepper:
 
         Args:
             step: the step that is taken.
-            residues: of its parts.
+            residues: of its microbatches.
             measured: whether the norm of the gradients is wanted.
         """
         for parameter in self.method.held(step):

@@ -1,8 +1,8 @@
 """The training loop, top to bottom.
 
 Everything of chance is a function of (seed, step): resuming needs weights, optimiser state and the step's number, no
-generator's state. With ``accumulate`` the parts of a step are contrasted each within itself (more samples per step,
-not more negatives); ``cached_chunk`` contrasts the whole batch with the memory of a chunk.
+generator's state. With ``accumulate`` the microbatches of a step are contrasted each within itself (more samples per
+step, not more negatives); ``cached_chunk`` contrasts the whole batch with the memory of a chunk.
 """
 
 import logging
@@ -58,17 +58,17 @@ class Trainer:
                 "started; the batch, its negatives and its quality weights would be others, so it is not run"
             )
         self.identity = job.identity(what, what.code or provenance.code_digest("genview.training.__main__"))
-        self.parts = assembly.assemble(what, self.device)
-        self.identity["data"] |= self.parts.made_of
+        self.assembly = assembly.assemble(what, self.device)
+        self.identity["data"] |= self.assembly.made_of
         self.order = Order(
-            len(self.parts.samples),
+            len(self.assembly.samples),
             run.batch_size,
             run.accumulate,
             world_size,
-            randomness.seed("order", self.parts.seed),
+            randomness.seed("order", self.assembly.seed),
         )
         self.total_steps = run.epochs * self.order.steps_per_epoch
-        self.method = self.parts.method.to(self.device)
+        self.method = self.assembly.method.to(self.device)
         if self.method.synchronised:
             self.method = batchnorm.synchronised(self.method, self.device)
         if run.compile:
@@ -114,7 +114,7 @@ class Trainer:
         run, order = self.run, self.order
         batches = iter(
             loader(
-                self.parts.samples,
+                self.assembly.samples,
                 order,
                 rank=self.rank,
                 first_step=self.first_step,
@@ -126,7 +126,7 @@ class Trainer:
         with self._progress() as bar:
             for step in range(self.first_step, self.total_steps):
                 at = Step(step, self.total_steps, order.steps_per_epoch)
-                torch.manual_seed(randomness.seed("step", self.parts.seed, step, self.rank))
+                torch.manual_seed(randomness.seed("step", self.assembly.seed, step, self.rank))
                 rate = schedule.learning_rate(
                     step / order.steps_per_epoch,
                     epochs=run.epochs,
@@ -137,13 +137,13 @@ class Trainer:
                 optimizers.adjust(
                     self.optimizer, run.optimizer, rate=rate, peak=self.peak, progress=step / self.total_steps
                 )
-                parts = self._fetch(batches)
-                terms, residues = self.stepper.gradients(parts, at)
-                stop = self.watch.record(step + 1, [key for part in parts for key in part.keys], terms["loss"])
+                microbatches = self._fetch(batches)
+                terms, residues = self.stepper.gradients(microbatches, at)
+                stop = self.watch.record(step + 1, [key for batch in microbatches for key in batch.keys], terms["loss"])
                 norm = self.stepper.update(at, residues, measured=self._logs(step + 1))
                 if self.average is not None:
                     self.average.update_parameters(self.method.model)
-                self._log(step + 1, rate, terms, parts, residues, norm)
+                self._log(step + 1, rate, terms, microbatches, residues, norm)
                 bar.update()
                 done = step + 1
                 if stop or done % run.checkpoints.every_steps == 0 or self._ends_kept_epoch(done):
@@ -155,11 +155,11 @@ class Trainer:
                     )
 
     def _fetch(self, batches) -> list[Batch]:
-        """The parts of one step, on the device."""
+        """The microbatches of one step, on the device."""
         start = time.perf_counter()
-        parts = [next(batches) for _ in range(self.run.accumulate)]
+        microbatches = [next(batches) for _ in range(self.run.accumulate)]
         self.throughput.waited(time.perf_counter() - start)
-        return [part.to(self.device) for part in parts]
+        return [batch.to(self.device) for batch in microbatches]
 
     def _logs(self, step: int) -> bool:
         return step % self.run.log_every_steps == 0 or step == self.total_steps
@@ -169,23 +169,23 @@ class Trainer:
         step: int,
         rate: float,
         terms: Terms,
-        parts: list[Batch],
+        microbatches: list[Batch],
         residues: list[Residue],
         norm: torch.Tensor | None,
     ) -> None:
         samples = self.order.samples_per_step
-        self.throughput.step(samples, samples * parts[0].count)
+        self.throughput.step(samples, samples * microbatches[0].count)
         if not self._logs(step):
             return
         values = {name if name == "loss" else f"{name}_loss": float(term) for name, term in terms.items()}
-        values["fallbacks"] = float(sum(part.fallbacks for part in parts))
+        values["fallbacks"] = float(sum(batch.fallbacks for batch in microbatches))
         values = mean_over_processes(values, self.device) | monitors.measure(residues, norm)
         if not self.accelerator.is_main_process:
             return
         if hasattr(self.method.model, "logit_scale") and self.run.uses_text:
             values["logit_scale"] = float(self.method.model.logit_scale.detach().exp())
         self._watch_for_collapse(step, values)
-        # The next step refuses a loss that is no number; a line that is no JSON would be left behind here.
+        # The next step refuses a loss that is not finite; a line that is not JSON would be left behind here.
         if all(map(_finite, values.values())):
             self.metrics.write(step, {"epoch": step / self.order.steps_per_epoch, "learning_rate": rate, **values})
         memory = {}
@@ -276,9 +276,9 @@ class Trainer:
             record = {
                 **self.identity,
                 **({checkpoint.CODES: self.codes} if self.codes else {}),
-                "images": len(self.parts.samples),
+                "images": len(self.assembly.samples),
                 "views_per_sample": composition.views_per_sample(self.run.data),
-                "missing_views": self.parts.missing_views,
+                "missing_views": self.assembly.missing_views,
                 "steps": self.total_steps,
                 "samples_per_step": self.order.samples_per_step,
                 "peak_learning_rate": self.peak,
@@ -296,7 +296,7 @@ class Trainer:
 
     def _export(self, target: Path, record: dict[str, Any]) -> None:
         trained = self.method.exported() if self.average is None else self.average.module
-        architecture = self.parts.architecture
+        architecture = self.assembly.architecture
         readme = card.text(self.job, architecture, record)
         save.write(target, trained, architecture, record=record, card=readme)
 

@@ -20,7 +20,7 @@ from genview.data.images import MAXIMUM_PIXELS
 from genview.data.reader import Reader
 from genview.generation import embeddings, members, pipelines, plan
 from genview.generation.embeddings import Embeddings
-from genview.generation.plan import Request
+from genview.generation.plan import ViewRequest
 from genview.generation.sampler import Sampler
 from genview.generation.statistics import Statistics
 from genview.generation.work import Work, Writer
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 BINDING = "views"
 """All that an image is made from but the code is in its own metadata."""
 
-MadeFrom = Mapping[Request, dict[str, Any]]
+MadeFrom = Mapping[ViewRequest, dict[str, Any]]
 """What each image is made from."""
 
 
@@ -180,7 +180,7 @@ def _sample(
 
 
 def _look_at_order(
-    what: Shard, sampler: Sampler, batch: Sequence[Request], inputs: torch.Tensor | None, statistics: Statistics
+    what: Shard, sampler: Sampler, batch: Sequence[ViewRequest], inputs: torch.Tensor | None, statistics: Statistics
 ) -> None:
     """Say so if this machine's arithmetic depends on an image's place in the batch."""
     if len(batch) < 2:
@@ -197,12 +197,12 @@ def _look_at_order(
 class _Taken:
     """The bytes of images of earlier shards."""
 
-    def __init__(self, places: Mapping[Request, Place], opened: contextlib.ExitStack):
+    def __init__(self, places: Mapping[ViewRequest, Place], opened: contextlib.ExitStack):
         self.places, self.opened = places, opened
         self.tables: dict[Path, pa.Table] = {}
         self.tars: dict[Path, Any] = {}
 
-    def read(self, request: Request) -> bytes:
+    def read(self, request: ViewRequest) -> bytes:
         files, row = self.places[request]
         if files not in self.tables:
             index = files.with_name(f"{files.name}.parquet")
@@ -213,7 +213,7 @@ class _Taken:
         return self.tars[files].read(length)
 
 
-def _pack(what: Shard, made_from: MadeFrom, work: Work, taken: Mapping[Request, Place]) -> None:
+def _pack(what: Shard, made_from: MadeFrom, work: Work, taken: Mapping[ViewRequest, Place]) -> None:
     """Write the tar in the order of the manifest, and its index."""
     with contextlib.ExitStack() as opened:
         _write(what, made_from, work, _Taken(taken, opened))
