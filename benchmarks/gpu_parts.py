@@ -279,8 +279,8 @@ def run_of(bench, study, name: str, batch: int, epochs: int, workers: int) -> Ru
 
 def operations_of_a_sample(bench, trainer) -> float:
     """Of a step: towers forward and backward, the momentum network's and the judge's forward; no heads, no text."""
-    built = build.build(trainer.parts.architecture, trainer.run.model, seed=0).to(bench.device).eval()
-    samples, total = trainer.parts.samples, 0.0
+    built = build.build(trainer.assembly.architecture, trainer.run.model, seed=0).to(bench.device).eval()
+    samples, total = trainer.assembly.samples, 0.0
     for number, (size, views) in enumerate(zip(samples.sizes, samples.groups)):
         forward = operations(built.visual.trunk, torch.zeros(1, 3, size, size, device=bench.device))
         total += 3 * len(views) * forward + (
@@ -321,7 +321,7 @@ def train(bench, name: str) -> None:
         )  # fmt: skip
         bench.forget()
         trainer = loop.Trainer(job)
-        samples = trainer.parts.samples
+        samples = trainer.assembly.samples
         trainer.train()
         lines = [json.loads(line) for line in (folder / "logs" / "throughput.jsonl").read_text().splitlines()]
         steady = lines[len(lines) // 2 :]

@@ -126,7 +126,7 @@ def test_the_gradient_weighs_draws_as_stated(tmp_path, weighting):
     job = a_job(tmp_path, batch_size=4, accumulate=2, method={"weighting": weighting, "draws": 3})
     one = trainer.Trainer(job)
     order = one.order
-    batches = list(loader(one.parts.samples, order, rank=0, first_step=0, last_step=1, workers=0, on_gpu=False))
+    batches = list(loader(one.assembly.samples, order, rank=0, first_step=0, last_step=1, workers=0, on_gpu=False))
     weight, step = one.method.recap.projection.weight, Step(0, 2, 2)
     expected, losses = torch.zeros_like(weight), []
     for batch in batches:
@@ -147,7 +147,6 @@ def test_a_stopped_run_goes_on_to_the_same_model(tmp_path, finished):
     one.watch.record = lambda step, *_: step == 1
     with pytest.raises(Stopped):
         one.train()
-    one.watch.release()
     trainer.train(stopped)
     assert Path(stopped.metrics).read_text() == Path(whole.metrics).read_text()
     for name, value in weights(whole.model).items():

@@ -108,7 +108,7 @@ def test_quality_weights_of_one_change_nothing_and_others_do(tmp_path):
 @pytest.mark.parametrize("name", METHODS)
 def test_forward_is_pure_but_for_running_statistics(runs, name):
     one, _ = runs[name, False]
-    batch = batches(one.parts, one.order)[0]
+    batch = batches(one.assembly, one.order)[0]
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     before = {key: value.clone() for key, value in one.method.state_dict().items()}
     one.method.train()
@@ -131,7 +131,7 @@ def test_momentum_networks_begin_as_copies_and_follow_by_the_published_share(run
     # One more step by hand.
     state = {k: v.clone() for k, v in one.method.state_dict().items()}
     step = Step(2, 4, 2)
-    parts = batches(one.parts, one.order)
+    parts = batches(one.assembly, one.order)
     _, residues = one.stepper.gradients(parts, step)
     optimizers.adjust(one.optimizer, one.run.optimizer, rate=0.01, peak=0.01, progress=0.5)
     one.stepper.update(step, residues, measured=False)
@@ -313,7 +313,6 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_losses_and_weights
     one.watch.record = lambda step, *_: step == 2
     with pytest.raises(Stopped):
         one.train()
-    one.watch.release()
     trainer.train(stopped)
     assert Path(stopped.metrics).read_text() == Path(whole.metrics).read_text()
     for key, value in weights(whole.model).items():

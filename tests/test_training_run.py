@@ -12,8 +12,10 @@ from accelerate.state import AcceleratorState
 from lightly.loss import NTXentLoss
 from training_study import study, weights
 
+from genview import randomness
 from genview.config.training import RunModel
 from genview.data import scenes
+from genview.data.reader import Reader
 from genview.encoders import build, save
 from genview.errors import GenviewError
 from genview.training import __main__ as command_line
@@ -82,9 +84,8 @@ def test_a_pooled_transformer_s_image_tower_loads_in_timm_too(tmp_path, text):
     path.write_text(json.dumps(configuration))
     built = build.architecture(RunModel(architecture=str(path)), text=text)
     tower = build.build(built, RunModel(), seed=1).eval()
-    state = {name: tensor.detach() for name, tensor in tower.state_dict().items()}
-    save._save_timm(state, built, tmp_path / "timm")
-    again = timm.create_model(f"local-dir:{tmp_path}/timm", pretrained=True).eval()
+    save.write(tmp_path / "model", tower, built, record={}, card="")
+    again = timm.create_model(f"local-dir:{tmp_path}/model/timm", pretrained=True).eval()
     images = torch.rand(2, 3, 160, 160)
     with torch.no_grad():
         torch.testing.assert_close(again(images), tower.visual.trunk(images))
@@ -101,7 +102,7 @@ def test_the_exported_model_gives_the_same_embeddings_in_open_clip_and_timm(fini
         torch.testing.assert_close(exported.eval().encode_image(images), trained.encode_image(images))
         torch.testing.assert_close(tower(images), trained.visual.trunk(images))
         ids = tokenizer(captions)
-        assert torch.equal(ids, trainer.parts.samples.tokenizer(captions))
+        assert torch.equal(ids, trainer.assembly.samples.tokenizer(captions))
         torch.testing.assert_close(exported.encode_text(ids), trained.encode_text(ids))
     assert exported.logit_scale.item() == pytest.approx(trained.logit_scale.item())
     from PIL import Image
@@ -161,12 +162,15 @@ def test_quality_weights_of_a_run_are_those_of_the_public_function(finished):
     from genview.training import quality
 
     _, trainer = finished
-    samples, scorer = trainer.parts.samples, trainer.method.scorer
+    samples, scorer = trainer.assembly.samples, trainer.method.scorer
     batch = samples.collate([samples[(0, row)] for row in range(6)]).developed()
     tokens, embeddings = scorer(batch.views)
     labels = sample_labels(2, 6, torch.device("cpu"))
     encoder = look.load(trainer.job.quality.encoder)
-    real, _ = encoder.encode(torch.stack([encoder.preprocess(samples._original(row)) for row in range(6)]))
+    rows = samples.manifest.slice(0, 6).to_pylist()
+    reader = Reader(Path(trainer.job.manifest).parent)
+    originals = [reader.image(row["path"], row["offset"], row["length"]) for row in rows]
+    real, _ = encoder.encode(torch.stack([encoder.preprocess(image) for image in originals]))
     captions = encoder.encode_text([samples.manifest["caption"][row].as_py() for row in range(6)])
     arguments = (scorer.component, labels, labels[:6])
     at_each_step = quality.image_text_weights(tokens, embeddings, real, captions, *arguments, gamma=2.0)
@@ -214,8 +218,8 @@ def _coefficients(*values):
 def test_every_pattern_of_coefficients_gives_its_weighted_sum_and_gradients(finished, values):
     job, trainer = finished
     run = job.run.model_copy(update={"method": job.run.method.model_copy(update={"later": _coefficients(*values)})})
-    method = assembly.METHODS["genviewpp"](run, trainer.parts.method.model, trainer.method.scorer)
-    samples = trainer.parts.samples
+    method = assembly.METHODS["genviewpp"](run, trainer.assembly.method.model, trainer.method.scorer)
+    samples = trainer.assembly.samples
     batch = samples.collate([samples[(1, row)] for row in range(5)]).developed()
     terms, _ = method(batch, Step(5, 10, 5))
     assert set(terms) == {"loss", *(name for name, value in zip(FOUR, values) if value)}
@@ -319,20 +323,21 @@ def test_a_run_with_cached_chunks_equals_one_without(tmp_path):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
 
 
-def test_accumulation_averages_parts_that_are_contrasted_each_within_itself(tmp_path):
-    job = study(tmp_path, count=16, quality=False, epochs=1, batch_size=4, accumulate=2, optimizer={"warmup_epochs": 0})
-    trainer = Trainer(job)
+def test_accumulation_averages_microbatches_that_are_contrasted_each_within_itself(tmp_path):
+    changes = {"epochs": 1, "batch_size": 4, "accumulate": 2, "log_every_steps": 1}
+    job = study(tmp_path, count=16, quality=False, optimizer={"warmup_epochs": 0}, **changes)
     reference = assembly.assemble(job, torch.device("cpu"))
-    parts = list(loader(reference.samples, trainer.order, rank=0, first_step=0, last_step=1, workers=0, on_gpu=False))
-    assert len(parts) == 2 and trainer.order.steps_per_epoch == 2
+    order = Order(16, 4, 2, 1, randomness.seed("order", reference.seed))
+    batches = list(loader(reference.samples, order, rank=0, first_step=0, last_step=1, workers=0, on_gpu=False))
+    assert len(batches) == 2 and order.steps_per_epoch == 2
     reference.method.train()
-    expected = [reference.method(part, AT)[0]["loss"] for part in parts]
+    expected = [reference.method(batch, AT)[0]["loss"] for batch in batches]
     (sum(expected) / 2).backward()
-    found, _ = trainer.stepper.gradients(parts, AT)
-    assert float(found["loss"]) == pytest.approx(float(sum(expected).detach()) / 2, rel=1e-6)
-    for one, other in zip(trainer.method.parameters(), reference.method.parameters()):
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
-    trainer.watch.release()
+    gradients = [parameter.grad for parameter in reference.method.parameters() if parameter.grad is not None]
+    train(job)
+    first = lines(job)[0]
+    assert first["loss"] == pytest.approx(float(sum(expected).detach()) / 2, rel=1e-6)
+    assert first["gradient_norm"] == pytest.approx(float(torch.nn.utils.get_total_norm(gradients)), rel=1e-4)
 
 
 def test_a_moving_average_is_what_is_exported(tmp_path):
@@ -394,7 +399,7 @@ def test_freezing_the_patch_embedding_leaves_it_as_it_was(tmp_path):
     assert not torch.equal(trainer.method.head.state_dict()["layers.0.weight"], before["head.layers.0.weight"])
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+def test_a_loss_that_is_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     job = study(tmp_path, count=40, quality=False, checkpoints={"every_steps": 1, "keep": 20})
     trainer = Trainer(job)
     count = 0
@@ -408,7 +413,6 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     monkeypatch.setattr("genview.training.methods.genviewpp.multi_positive_loss", poisoned)
     with pytest.raises(GenviewError, match=r"step 4: the loss is not finite.*scene-00") as refusal:
         trainer.train()
-    trainer.watch.release()
     assert str(refusal.value).count("scene-") == 8
     saved = sorted(path.name for path in Path(job.checkpoints).glob("step-*"))
     assert saved == ["step-00000001", "step-00000002", "step-00000003"]
