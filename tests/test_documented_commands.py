@@ -30,6 +30,10 @@ CLAIMS = {
     "python -m genview.evaluation.benchmark eval --model_type genview --model results/default/runs/all_views/model "
     '--pretrained "" --dataset wds/scenes --dataset_root scenes --output result.json': SHELL,
     "genview config": "tests/test_command_line.py::",
+    "genview run": "tests/test_anywhere.py::test_a_study_is_planned_and_run_in_an_empty_folder",
+    "genview COMMAND": "tests/test_anywhere.py::test_every_command_shows_an_example",
+    "genview --help": "tests/test_anywhere.py::test_every_command_shows_an_example",
+    "snakemake --help": OPTIONS,
     "python -m genview compare": "tests/test_command_line.py::test_compare_shows_settings",
     "python -m genview.training --job job.json": "tests/test_training_stop.py::",
     "python -m genview.training.agent": "tests/test_slurm.py::",

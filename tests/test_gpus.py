@@ -187,6 +187,6 @@ def test_every_rule_that_asks_for_gpus_claims_them():
     scripts = {re.search(r"scripts/(\w+\.py)", block)[1] for block in asking if "script:" in block}
     assert len(scripts) > 8
     for script in scripts:
-        assert "gpus=snakemake.resources" in (REPOSITORY / "workflow/scripts" / script).read_text(), script
+        assert "with stage.job(snakemake," in (REPOSITORY / "workflow/scripts" / script).read_text(), script
     for block in blocks:
         assert not re.search(r"^ +gpu=", block, re.MULTILINE), f"gpu_gres does not reach this rule:\n{block}"

@@ -360,7 +360,6 @@ def test_a_moving_average_is_what_is_exported(tmp_path):
         {"data": {"crops": 2}},
         {"data": {"workers": 1}},
         {"method": {"early": FOUR, "score_augmented": False}},
-        {"precision": "bf16"},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
@@ -382,6 +381,17 @@ def test_options_run_and_change_what_they_are_for(tmp_path, changes):
     first, second = weights(plain.model), weights(other.model)
     same = first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
     assert same == ("workers" in changes.get("data", {}))
+
+
+def test_on_a_cpu_half_precision_is_single_precision_and_says_so(tmp_path, caplog):
+    plain = study(tmp_path / "a", count=16, epochs=1, quality=False)
+    half = study(tmp_path / "b", count=16, epochs=1, quality=False, precision="bf16")
+    train(plain)
+    AcceleratorState._reset_state(True)
+    train(half)
+    assert "bf16 is slow on a CPU; fp32 is used" in caplog.text
+    first, second = weights(plain.model), weights(half.model)
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_freezing_the_patch_embedding_leaves_it_as_it_was(tmp_path):

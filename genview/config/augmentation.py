@@ -137,7 +137,7 @@ class RunData(Block):
     """Loader processes per training process; 0: load in the training process."""
     augmentation: Augmentation = Augmentation()
 
-    @field_validator("slots", mode="before")
+    @field_validator("slots", mode="before", json_schema_input_type=str | tuple[Slot, ...])
     @classmethod
     def _named(cls, value: Any) -> Any:
         if not isinstance(value, str):

@@ -306,7 +306,7 @@ class DIVA(MethodBlock):
     with two draws and five parts the gradient is six times as large, five sixths of it by the first draw; clipping
     hides a part of that."""
 
-    @field_validator("condition", mode="before")
+    @field_validator("condition", mode="before", json_schema_input_type=str | DivaCondition)
     @classmethod
     def _published(cls, value: Any) -> Any:
         if not isinstance(value, str):

@@ -75,7 +75,8 @@ def schema() -> dict[str, Any]:
 
     def removable(node: dict[str, Any]) -> dict[str, Any]:
         """Null removes a mapping that is inherited."""
-        is_mapping = "$ref" in node or node.get("type") == "object"
+        kinds = node.get("anyOf", [node])
+        is_mapping = any("$ref" in kind or kind.get("type") == "object" for kind in kinds)
         return {"anyOf": [node, {"type": "null"}]} if is_mapping else node
 
     def optional(node: Any) -> Any:

@@ -140,6 +140,32 @@ def recorded(rule_name, chosen=None, **blocks):
     return standing(rule_name, "settings", of_wildcards)
 
 
+def unless_own_changed(rule_name, file):
+    """A file whose renewal is no reason to run, flagged so unless the job's own code or settings are new.
+
+    Snakemake asks no job behind a renewed file for reasons of its own, also where `ancient` keeps it from running: with
+    code and collection changed at once, the plan would leave it out.
+    """
+
+    def of_wildcards(wildcards):
+        described = workflow.get_rule(rule_name)
+        outputs = [
+            Path(output.apply_wildcards(wildcards)) for output in described.output
+        ]
+        made_at = min(
+            (path.stat().st_mtime for path in outputs if path.exists()), default=0
+        )
+        records = [
+            Path(record(wildcards))
+            for name, record in described.input.items()
+            if name in stage.RECORDS and callable(record)
+        ]
+        changed = any(record.stat().st_mtime > made_at for record in records)
+        return file if changed else ancient(file)
+
+    return of_wildcards
+
+
 def settings(**blocks):
     """What one job reads, by name: blocks of the configuration and plain values."""
     return blocks

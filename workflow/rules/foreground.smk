@@ -7,8 +7,8 @@ rule sample_features:
         code=code("sample_features"),
         settings=recorded("sample_features", sample_settings),
         # A collection that grows keeps its component, or no score of an image that was there would stand.
-        manifest=ancient(MANIFEST),
-        images=ancient(PACKED),
+        manifest=unless_own_changed("sample_features", MANIFEST),
+        images=unless_own_changed("sample_features", PACKED),
     output:
         tokens=temp(
             expand(
@@ -38,6 +38,7 @@ rule component:
     input:
         code=code("component"),
         settings=recorded("component", component_settings),
+        manifest=unless_own_changed("component", MANIFEST),
         vector=given("vector", STUDY.pca.vector),
         tokens=rules.sample_features.output.tokens,
         images=rules.sample_features.output.images,
@@ -64,6 +65,7 @@ rule orient_pca:
     input:
         code=code("orient_pca"),
         settings=recorded("orient_pca", pca=CHOICE, study=STUDY.study),
+        manifest=unless_own_changed("orient_pca", MANIFEST),
         component=rules.component.output.component,
         scores=rules.component.output.scores,
         images=rules.sample_features.output.images,
