@@ -54,7 +54,7 @@ def test_a_wrong_part_is_named_with_the_nearest_name_and_all_that_there_are(targ
 
 ARTIFACTS = """
     data/manifest.parquet data/rejected.parquet
-    foreground/small/tokens/0-of-2.npy foreground/small/pca.safetensors foreground/small/pca.json
+    foreground/small/tokens/0-of-10.npy foreground/small/pca.safetensors foreground/small/pca.json
     foreground/small/histogram.png foreground/small/masks.png
     foreground/small/scores/1-of-2.parquet foreground/small/foreground_ratio.parquet
     conditions/noise_level.parquet conditions/guidance/0-of-2.parquet conditions/guidance_scale.parquet
