@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def parameters(*modules: torch.nn.Module) -> int:
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
-def timed(function: Callable) -> tuple[float, object]:
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds of a call, and what it returned."""
     start = time.perf_counter()
     result = function()

@@ -6,6 +6,7 @@ list it in a second on a machine without torch.
 """
 
 import ast
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from genview import atomic, home, meaning
+from genview.errors import GenviewError
 
 PACKAGE = Path(__file__).parent
 
@@ -177,9 +179,10 @@ class Code:
         return {_name(path): self.digest(path) for path in sources(*starts)}
 
     def keep(self) -> None:
-        """Write what was found out, if anything was."""
+        """Write what was found out, if anything was and the disk takes it: it only saves time."""
         if self.kept and self._new:
-            atomic.write_json(self.kept, self._known)
+            with contextlib.suppress(GenviewError, OSError):
+                atomic.write_json(self.kept, self._known)
             self._new = False
 
 

@@ -12,8 +12,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
-METHOD = "forkserver"
+METHOD: Final = "forkserver"
 _server = multiprocessing.get_context(METHOD)
 _server.set_forkserver_preload(["genview.generation.views", "genview.training.loop.trainer"])
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from genview.conditions.guidance_scale import random_scale
+from genview.conditions import guidance_scale
 from genview.guidance import scale
 from genview.guidance.answers import from_probabilities, parse
 
@@ -60,8 +60,9 @@ def test_the_most_probable_score_counts_and_the_expectation_is_kept():
 
 
 def test_random_scales_depend_on_seed_and_key_alone_and_are_even():
-    drawn = [random_scale(f"image/{n}", seed=1) for n in range(4000)]
-    assert drawn == [random_scale(f"image/{n}", seed=1) for n in range(4000)]
-    assert drawn != [random_scale(f"image/{n}", seed=2) for n in range(4000)]
+    keys = [f"image/{n}" for n in range(4000)]
+    drawn = guidance_scale.draw(keys, [8, 6, 4, 2], seed=1).tolist()
+    assert drawn[::-1] == guidance_scale.draw(keys[::-1], [8, 6, 4, 2], seed=1).tolist()
+    assert drawn != guidance_scale.draw(keys, [8, 6, 4, 2], seed=2).tolist()
     for value in (8, 6, 4, 2):
         assert abs(drawn.count(value) - 1000) < 5 * math.sqrt(4000 * 0.25 * 0.75)

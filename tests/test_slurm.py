@@ -96,7 +96,8 @@ class Submitted:
         )
         (self.root / "site").mkdir()
         (self.root / "site/config.yaml").write_text(SITE)
-        self.process = None
+        self.process: subprocess.Popen
+        self.lost: private_slurm.Job
 
     def start(self, *targets: str) -> None:
         """Type the command; what it says goes to a file."""
@@ -122,7 +123,7 @@ class Submitted:
 
     def kill(self) -> None:
         """The login node goes away under the workflow."""
-        if self.process and self.process.poll() is None:
+        if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
@@ -138,12 +139,20 @@ class Submitted:
 
 
 def _hold_until_warned(trainings: Submitted) -> None:
-    """Make a run slower than its time limit allows: stop its processes after some steps until SLURM warns them."""
+    """Make a run meet its time limit: after some steps stop its processes, and set the limit to the next minute."""
     steps = trainings.root / "results/trainings/runs/limited/checkpoints/metrics.jsonl"
     trainings.cluster.wait_for(lambda: steps.is_file() and len(steps.read_text().splitlines()) >= 3, 300)
     held = [pid for pid, words in _processes() if "genview.training" in words and "limited/job.json" in words]
     for pid in held:
         os.kill(pid, signal.SIGSTOP)
+    (job,) = (
+        job
+        for job in trainings.cluster.jobs("train")
+        if (job.folder, "limited" in job.comment) == (str(trainings.root), True)
+    )
+    elapsed = trainings.cluster.run("squeue", "--noheader", f"--jobs={job.number}", "--format=%M").strip()
+    minutes = int(elapsed.split(":")[-2]) + (2 if int(elapsed[-2:]) > 40 else 1)
+    trainings.cluster.run("scontrol", "update", f"jobid={job.number}", f"timelimit={minutes}")
     logs = trainings.root / "logs/slurm/rule_train/limited"
     try:
         trainings.cluster.wait_for(lambda: any("CANCELLED AT" in log.read_text() for log in logs.glob("*.log")), 180)
@@ -162,13 +171,8 @@ def _processes():
 
 @pytest.fixture(scope="module")
 def submitted_trainings(tmp_path_factory, cluster) -> Future:
-    """Started first and looked at last: most of its time is the time limit's."""
+    """Started first and looked at last: it waits for its time limit."""
     trainings = Submitted(tmp_path_factory.mktemp("trainings"), cluster, TRAININGS)
-    trainings.work.edit(
-        "workflow/rules/training.smk",
-        "runtime=1440,",
-        "runtime=lambda wildcards, attempt: 2 if wildcards.run == 'limited' and attempt == 1 else 60,",
-    )
     trainings.work.edit("workflow/rules/resources.smk", "WARNING = 300", "WARNING = 5")
 
     def follow() -> Submitted:

@@ -4,7 +4,7 @@ import logging
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -35,7 +35,7 @@ def ordered_map(
     *,
     workers: int,
     crashed: Callable[[Task], Result],
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Results in the order of the tasks; a few tasks per worker are in flight at any time.
 
     Args:

@@ -1,5 +1,6 @@
 import functools
 import gc
+import sys
 from pathlib import Path
 
 from genview import accept, costs, home, made, provenance, stage
@@ -74,7 +75,8 @@ def record(kind, names, content):
     try:
         return provenance.record(Path(RESULTS).joinpath(kind, *names), content)
     except (GenviewError, OSError) as error:
-        raise WorkflowError(str(error)) from None
+        # Snakemake prints a traceback with what an input function raises.
+        sys.exit(f"genview: {error}")
 
 
 # Digests of source files by meaning; to find all of them anew takes a second.
