@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 from genview import placement
 from genview.config.evaluation import Features, Probe
 from genview.evaluation import features, frozen, linear, logistic, probe
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 from genview.evaluation.published import Augmented, decay
 from genview.evaluation.splits import LabelledDataset, seeded_parts
 from genview.models import load as models
@@ -88,7 +88,7 @@ def encoder_alone(encoder: frozen.FrozenEncoder, batches: int = 8, batch_size: i
 
 def compare(name: str, epochs: int) -> dict:
     """Both protocols on one dataset, in one run."""
-    dataset = DatasetRequest(name, seed=SEED).load()
+    dataset = Request(name, seed=SEED).load()
     encoder = frozen.load(models.small_directory("small/clip"), device=placement.default())
     encoder.features(torch.randn(8, 3, encoder.image_size, encoder.image_size))
     logistic.fit(torch.randn(64, 8), torch.arange(64) % 4, torch.tensor([1e-2]), 4)
@@ -116,7 +116,7 @@ def figures(train: int, test: int) -> dict:
     }
     rows = []
     for name in ("digits", "fashion_mnist"):
-        whole = DatasetRequest(name, seed=SEED).load()
+        whole = Request(name, seed=SEED).load()
         _, few = seeded_parts(whole.train.labels, seed=SEED, second_share=min(1.0, train / len(whole.train)))
         _, some = seeded_parts(whole.test.labels, seed=SEED, second_share=min(1.0, test / len(whole.test)))
         take = len(whole.train) > train

@@ -13,7 +13,7 @@ from genview.config import load
 from genview.config.evaluation import LocalDataset
 from genview.errors import GenviewError
 from genview.evaluation import complete, local, retrieval
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 from genview.models import load as models
 
 
@@ -79,7 +79,7 @@ def captioned(tmp_path):
 
 
 def test_a_retrieval_set_needs_captions_alone_and_counts_each_image_once(captioned, tmp_path):
-    request = DatasetRequest("own", LocalDataset(kind="table", path=str(captioned)), seed=1)
+    request = Request("own", LocalDataset(kind="table", path=str(captioned)), seed=1)
     retrieval.run(
         request,
         model=models.small_directory("small/clip"),
@@ -134,9 +134,9 @@ def packed(root, kind="retrieval", parts=("test",), **files):
 def test_packed_sets_are_opened_for_what_they_hold(tmp_path):
     packed(tmp_path / "captions")
     packed(tmp_path / "labels", "classification", ("train", "test"), classnames="a_b/c\ndog\n")
-    found = DatasetRequest("wds/captions", root=tmp_path).load("retrieval")
+    found = Request("wds/captions", root=tmp_path).load("retrieval")
     assert sizes(found) == (0, 0, 8) and found.test.captions[1] == ("first 1", "second 1")
-    found = DatasetRequest("wds/labels", root=tmp_path).load()
+    found = Request("wds/labels", root=tmp_path).load()
     assert sizes(found) == (8, 0, 8) and found.classes == ("a_b/c", "dog")
     assert found.test.labels.tolist() == [0, 1, 0, 1] * 2
     asked = {"root": str(tmp_path), "download": False}
@@ -162,11 +162,11 @@ def test_nothing_is_fetched_where_a_list_of_captions_is_missing(tmp_path, monkey
         (said,) = problems("retrieval", [name], root=str(tmp_path))
         assert missing in said and "evaluation.download" in said
         with pytest.raises(GenviewError, match=missing):
-            DatasetRequest(name, root=tmp_path).load("retrieval")
+            Request(name, root=tmp_path).load("retrieval")
     (tmp_path / "flickr30k/flickr30k_test_karpathy.txt").write_text("image,caption\n1.jpg,a\n1.jpg,b\n2.jpg,c\n")
     assert "1 of 2 images are missing, such as 2.jpg" in problems("retrieval", ["flickr30k"], root=str(tmp_path))[0]
     pictures(tmp_path / "flickr30k", "1.jpg", "2.jpg")
-    found = DatasetRequest("flickr30k", root=tmp_path).load("retrieval")
+    found = Request("flickr30k", root=tmp_path).load("retrieval")
     assert [found.test.captions[row] for row in range(2)] == [("a", "b"), ("c",)]
     assert not called.exists()
 

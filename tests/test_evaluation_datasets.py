@@ -11,7 +11,7 @@ from PIL import Image
 from genview.config.evaluation import LocalDataset
 from genview.errors import GenviewError
 from genview.evaluation import catalogue, local, official, prompts
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part, check_labels, seeded_parts
 
 
@@ -21,7 +21,7 @@ def picture(path, shade):
 
 
 def load(name, root, **options):
-    return DatasetRequest(name, options.pop("block", None), root=root, seed=7).load()
+    return Request(name, options.pop("block", None), root=root, seed=7).load()
 
 
 def test_the_table_has_the_published_datasets_with_their_metrics():

@@ -16,7 +16,7 @@ from genview.data.reader import Reader, data_root
 from genview.encoders import look
 from genview.errors import GenviewError
 from genview.evaluation import duplicates
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 
 ENCODER = Encoder(model="small/clip", batch_size=32)
 
@@ -78,7 +78,7 @@ def _ingest(source, folder):
 def run(study, folder, **settings):
     root, source = study
     duplicates.run(
-        DatasetRequest("mine", LocalDataset(kind="image_folder", path=str(root / "test")), seed=1),
+        Request("mine", LocalDataset(kind="image_folder", path=str(root / "test")), seed=1),
         Duplicates(**settings),
         duplicates.Pretraining(
             source, root / "data" / "manifest.parquet", [root / "0.parquet", root / "1.parquet"], ENCODER

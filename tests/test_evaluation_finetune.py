@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from genview.config.evaluation import Features, Finetune, FinetuneRates, LocalDataset
 from genview.errors import GenviewError
 from genview.evaluation import accuracy, finetune, frozen
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 from genview.models import load as models
 
 RATES = {"0.1": (FinetuneRates(classifier=0.5, backbone=0.02),)}
@@ -24,7 +24,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def request_():
-    return DatasetRequest("scenes", LocalDataset(kind="scenes", train=300, test=60), seed=1)
+    return Request("scenes", LocalDataset(kind="scenes", train=300, test=60), seed=1)
 
 
 @pytest.fixture(scope="module")

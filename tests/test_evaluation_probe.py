@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from genview.config.evaluation import Features, LocalDataset, Probe
 from genview.errors import GenviewError
 from genview.evaluation import features, frozen, linear, probe, published, store
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 from genview.models import load as models
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def scenes():
-    return DatasetRequest("scenes", SCENES, seed=1).load()
+    return Request("scenes", SCENES, seed=1).load()
 
 
 @pytest.fixture(scope="module")

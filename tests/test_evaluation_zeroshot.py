@@ -11,10 +11,10 @@ from started import Started
 from genview.config.evaluation import LocalDataset
 from genview.errors import GenviewError
 from genview.evaluation import benchmark, frozen, prompts, retrieval, zeroshot
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 from genview.models import load as models
 
-REQUEST = DatasetRequest("scenes", LocalDataset(kind="scenes", train=12, test=150), seed=2)
+REQUEST = Request("scenes", LocalDataset(kind="scenes", train=12, test=150), seed=2)
 COMMON = {"batch_size": 64, "workers": 0, "stamp": {"stage": "test"}}
 
 
@@ -70,13 +70,13 @@ def test_retrieval_gives_clip_benchmarks_numbers(model, tmp_path):
 
 
 def test_a_rank_beyond_the_number_of_images_is_refused(model, tmp_path):
-    small = DatasetRequest("scenes", LocalDataset(kind="scenes", train=12, test=6), seed=2)
+    small = Request("scenes", LocalDataset(kind="scenes", train=12, test=6), seed=2)
     with pytest.raises(GenviewError, match="recall at 10 needs as many images, there are 6"):
         retrieval.run(small, model=model, recall_at=(1, 10), output=tmp_path / "r.json", **COMMON)
 
 
 def test_captions_are_needed(tmp_path):
-    dataset = DatasetRequest("digits", seed=2).load()
+    dataset = Request("digits", seed=2).load()
     with pytest.raises(GenviewError, match="no test image has a caption"):
         retrieval.captioned_part(dataset.test, "digits")
 
@@ -89,7 +89,7 @@ def test_a_model_without_a_tokenizer_is_refused(model, tmp_path):
 
 
 def test_nothing_is_downloaded_unasked(model, tmp_path):
-    request = DatasetRequest("flickr30k", root=tmp_path)
+    request = Request("flickr30k", root=tmp_path)
     with pytest.raises(GenviewError, match=r"flickr30k.*no such folder"):
         retrieval.run(request, model=model, recall_at=(1,), output=tmp_path / "r.json", **COMMON)
 

@@ -20,7 +20,7 @@ from clip_benchmark.webdataset_builder import PIL_to_bytes, convert_dataset, con
 from genview.config.load import load as load_configuration
 from genview.errors import GenviewError
 from genview.evaluation import frozen, prompts
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 from genview.evaluation.retrieval import Captioned, captioned_part
 from genview.evaluation.zeroshot import Labelled
 
@@ -42,7 +42,7 @@ def register() -> None:
         models.MODEL_TYPES.append(MODEL_TYPE)
 
 
-def export(request: DatasetRequest, folder: str | Path, *, retrieval: bool = False) -> None:
+def export(request: Request, folder: str | Path, *, retrieval: bool = False) -> None:
     """Write the test part of a dataset as clip_benchmark's WebDataset folder (PNG, class names, templates).
 
     Raises:
@@ -76,7 +76,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         study = load_configuration(arguments.config)
         evaluation = study.evaluation
-        request = DatasetRequest(
+        request = Request(
             arguments.dataset,
             evaluation.datasets.get(arguments.dataset),
             root=evaluation.root,

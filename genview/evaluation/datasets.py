@@ -11,7 +11,7 @@ from genview.evaluation.splits import LabelledDataset, Purpose
 
 
 @dataclass(frozen=True)
-class DatasetRequest:
+class Request:
     """Which dataset is wanted, and where it is found.
 
     Attributes:
@@ -35,7 +35,7 @@ class DatasetRequest:
     purpose: Purpose = "probe"
 
     @classmethod
-    def of_rule(cls, settings: dict[str, Any], manifest: str | Path | None = None) -> "DatasetRequest":
+    def of_rule(cls, settings: dict[str, Any], manifest: str | Path | None = None) -> "Request":
         """From the parameters of a rule (``workflow/rules/evaluation_inputs.smk``)."""
         block, source = settings["block"], settings["source"]
         return cls(

@@ -28,7 +28,7 @@ from genview.data.reader import Reader, data_root
 from genview.encoders import look
 from genview.errors import GenviewError
 from genview.evaluation import accuracy
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part
 from genview.progress import track
 
@@ -179,7 +179,7 @@ def same_pixels(first: Image.Image, second: Image.Image) -> bool:
     return first.size == second.size and first.convert("RGB").tobytes() == second.convert("RGB").tobytes()
 
 
-def test_part(request: DatasetRequest) -> Part:
+def test_part(request: Request) -> Part:
     """The test images of a dataset, as what the study uses it for first divides it."""
     return request.load(request.purpose).test
 
@@ -244,7 +244,7 @@ def draw(found: Found, count: int, folder: Path) -> list[dict[str, Any]]:
 
 
 def run(
-    request: DatasetRequest, settings: Duplicates, images: Pretraining, artifacts: Artifacts, *, log: Path, stamp: dict
+    request: Request, settings: Duplicates, images: Pretraining, artifacts: Artifacts, *, log: Path, stamp: dict
 ) -> None:
     """Compare a dataset's test images with the pretraining images; write counts, keys to leave out, and pictures.
 

@@ -12,7 +12,7 @@ from genview import placement
 from genview.config.evaluation import Features as Settings
 from genview.errors import GenviewError
 from genview.evaluation import frozen, store
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 from genview.evaluation.frozen import FrozenEncoder
 from genview.evaluation.splits import LabelledDataset, Part, check_labels
 from genview.progress import track
@@ -109,7 +109,7 @@ def extract(dataset: LabelledDataset, encoder: FrozenEncoder, settings: Settings
 
 
 def run(
-    request: DatasetRequest,
+    request: Request,
     settings: Settings,
     *,
     model: str | Path,

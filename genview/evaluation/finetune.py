@@ -22,7 +22,7 @@ from genview import atomic, placement, provenance, randomness
 from genview.config.evaluation import Features, Finetune, FinetuneRates
 from genview.errors import GenviewError
 from genview.evaluation import accuracy, frozen
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 from genview.evaluation.features import loader
 from genview.evaluation.frozen import FrozenEncoder
 from genview.evaluation.published import MOMENTUM, Augmented, decay
@@ -261,7 +261,7 @@ class _Study:
 
 
 def run(
-    request: DatasetRequest,
+    request: Request,
     reading: Features,
     settings: Finetune,
     *,

@@ -20,7 +20,7 @@ from genview import atomic, placement, randomness
 from genview.config.evaluation import Features, Probe
 from genview.errors import GenviewError
 from genview.evaluation import frozen, linear, logistic, probe, store
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 from genview.evaluation.features import encode, loader
 from genview.evaluation.frozen import FrozenEncoder
 from genview.evaluation.splits import LabelledDataset, Part, seeded_parts
@@ -168,7 +168,7 @@ def fit(
 
 
 def run(
-    request: DatasetRequest,
+    request: Request,
     reading: Features,
     settings: Probe,
     *,

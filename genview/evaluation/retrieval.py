@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as Items
 from genview import atomic, placement, tables
 from genview.errors import GenviewError
 from genview.evaluation import accuracy, frozen, outcomes
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part
 
 logger = logging.getLogger("genview")
@@ -78,7 +78,7 @@ def _ranks(part: Part, heard: _Heard) -> dict[str, Sequence[Any]]:
 
 
 def run(
-    request: DatasetRequest,
+    request: Request,
     *,
     model: str | Path,
     recall_at: Sequence[int],

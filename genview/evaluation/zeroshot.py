@@ -9,7 +9,7 @@ from torch.utils.data import Dataset as Items
 
 from genview import atomic, placement, tables
 from genview.evaluation import accuracy, frozen, outcomes, prompts
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part
 
 BOOTSTRAPS = 1000
@@ -32,7 +32,7 @@ class Labelled(Items):
 
 
 def run(
-    request: DatasetRequest,
+    request: Request,
     *,
     model: str | Path,
     batch_size: int,

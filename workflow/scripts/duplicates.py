@@ -7,12 +7,12 @@ from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Duplicates
 from genview.evaluation import duplicates
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 
 with stage.job(snakemake, "duplicates") as job:
     settings = job.settings
     duplicates.run(
-        DatasetRequest.of_rule(settings, snakemake.input.manifest),
+        Request.of_rule(settings, snakemake.input.manifest),
         Duplicates.model_validate(settings["duplicates"]),
         duplicates.Pretraining(
             dataset=Dataset.model_validate(settings["pretraining"]),

@@ -3,12 +3,12 @@
 from genview import stage
 from genview.config.evaluation import Features, Finetune
 from genview.evaluation import finetune
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 
 with stage.job(snakemake, "finetune") as job:
     settings = job.settings
     finetune.run(
-        DatasetRequest.of_rule(settings, snakemake.input.get("manifest")),
+        Request.of_rule(settings, snakemake.input.get("manifest")),
         Features.model_validate(settings["features"]),
         Finetune.model_validate(settings["finetune"]),
         model=snakemake.input.model,

@@ -3,12 +3,12 @@
 from genview import stage
 from genview.config.evaluation import Features
 from genview.evaluation import features
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 
 with stage.job(snakemake, "probe_features") as job:
     settings = job.settings
     features.run(
-        DatasetRequest.of_rule(settings, snakemake.input.get("manifest")),
+        Request.of_rule(settings, snakemake.input.get("manifest")),
         Features.model_validate(settings["features"]),
         model=snakemake.input.model,
         output=snakemake.output.features,

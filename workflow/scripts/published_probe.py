@@ -3,12 +3,12 @@
 from genview import stage
 from genview.config.evaluation import Features, Probe
 from genview.evaluation import published
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 
 with stage.job(snakemake, "probe") as job:
     settings = job.settings
     published.run(
-        DatasetRequest.of_rule(settings, snakemake.input.get("manifest")),
+        Request.of_rule(settings, snakemake.input.get("manifest")),
         Features.model_validate(settings["features"]),
         Probe.model_validate(settings["probe"]),
         model=snakemake.input.model,

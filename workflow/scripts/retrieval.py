@@ -2,12 +2,12 @@
 
 from genview import stage
 from genview.evaluation import retrieval
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 
 with stage.job(snakemake, "retrieval") as job:
     settings = job.settings
     retrieval.run(
-        DatasetRequest.of_rule(settings, snakemake.input.get("manifest")),
+        Request.of_rule(settings, snakemake.input.get("manifest")),
         model=snakemake.input.model,
         recall_at=settings["recall_at"],
         batch_size=settings["batch_size"],

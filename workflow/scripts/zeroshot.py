@@ -2,12 +2,12 @@
 
 from genview import stage
 from genview.evaluation import zeroshot
-from genview.evaluation.datasets import DatasetRequest
+from genview.evaluation.datasets import Request
 
 with stage.job(snakemake, "zeroshot") as job:
     settings = job.settings
     zeroshot.run(
-        DatasetRequest.of_rule(settings, snakemake.input.get("manifest")),
+        Request.of_rule(settings, snakemake.input.get("manifest")),
         model=snakemake.input.model,
         batch_size=settings["batch_size"],
         workers=settings["workers"],

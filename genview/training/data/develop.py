@@ -9,7 +9,7 @@ Values are float32 in [0, 1] between the steps; each step is torchvision's of th
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -263,7 +263,10 @@ def union(steps: Sequence[Steps]) -> Steps:
     )
 
 
-_compiled = torch.compile(develop, dynamic=False)
+@functools.cache
+def _compiled() -> Callable[..., tuple[Tensor, Tensor | None]]:
+    """``develop``, compiled. The compiler takes seconds to import: only where it is used."""
+    return torch.compile(develop, dynamic=False)
 
 
 @functools.cache
@@ -299,6 +302,6 @@ class Developer:
             views = torch.cat([view for view, _ in made])
             clean = torch.cat([crop for _, crop in made]) if self.clean else None
         else:
-            function = _compiled if self.compile else develop
+            function = _compiled() if self.compile else develop
             views, clean = function(pixels, numbers, self.steps, mean, std, clean=self.clean)
         return views.view(shape), None if clean is None else clean.view(shape)
