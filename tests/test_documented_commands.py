@@ -33,8 +33,26 @@ CLAIMS = {
     "genview run": "tests/test_anywhere.py::test_a_study_is_planned_and_run_in_an_empty_folder",
     "genview COMMAND": "tests/test_anywhere.py::test_every_command_shows_an_example",
     "genview --help": "tests/test_anywhere.py::test_every_command_shows_an_example",
-    "snakemake --help": OPTIONS,
+    "snakemake --help": "tests/test_anywhere.py::test_every_command_shows_an_example",
     "python -m genview compare": "tests/test_command_line.py::test_compare_shows_settings",
+    "python -m genview.audit --config mine.yaml --view imgtxt --manifest data/manifest.parquet --views views "
+    "--to audit": ("tests/test_stages_alone.py::test_each_stage_makes"),
+    "python -m genview.conditions --config mine.yaml --manifest data/manifest.parquet --ratio "
+    "foreground/foreground_ratio.parquet --scores guidance/*.parquet --to conditions": (
+        "tests/test_stages_alone.py::test_each_stage_makes"
+    ),
+    "python -m genview.data --config mine.yaml --to data": ("tests/test_stages_alone.py::test_each_stage_makes"),
+    "python -m genview.evaluation probe --config mine.yaml --model model --dataset digits --to evaluation": (
+        "tests/test_stages_alone.py::test_a_model_is_evaluated"
+    ),
+    "python -m genview.foreground --config mine.yaml --manifest data/manifest.parquet --to foreground": (
+        "tests/test_stages_alone.py::test_each_stage_makes"
+    ),
+    "python -m genview.generation --config mine.yaml --view imgtxt --manifest data/manifest.parquet "
+    "--conditions conditions/conditions.parquet --to views": ("tests/test_stages_alone.py::test_each_stage_makes"),
+    "python -m genview.guidance --config mine.yaml --manifest data/manifest.parquet --to guidance": (
+        "tests/test_stages_alone.py::test_each_stage_makes"
+    ),
     "python -m genview.training --job job.json": "tests/test_training_stop.py::",
     "python -m genview.training.agent": "tests/test_slurm.py::",
     "python -m recipes.small_models --help": OPTIONS,

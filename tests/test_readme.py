@@ -46,6 +46,7 @@ CLAIMS = {
     "snakemake --forcerun sample_features": PLAN,
     'python -m genview accept generate_views --reason "a message was reworded"': "tests/test_acceptance.py::test_a_de",
     "python -m genview config": RUN,
+    "python -m genview.foreground --help": "tests/test_stages_alone.py::test_every_stage_says",
     "python -m genview config --reference > config/README.md": "tests/test_anywhere.py::test_the_settings_page_is",
     "python -m genview compare results/default results/mine": "tests/test_command_line.py::test_compare_shows_settings",
     "snakemake --rulegraph mermaid-js": "tests/test_readme.py::test_the_mermaid_picture",
