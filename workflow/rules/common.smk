@@ -37,13 +37,21 @@ include: "resources.smk"
 IMAGES = STUDY.dataset.model_dump(mode="json", include={"source", "path", "image_root"})
 
 
+def written(write, *arguments):
+    """What a function returns that reads or writes files; where it cannot, the plan ends with a sentence."""
+    try:
+        return write(*arguments)
+    # Of what an input function raises Snakemake prints a traceback.
+    except GenviewError as error:
+        sys.exit(f"genview: {error}")
+    except OSError as error:
+        sys.exit(f"genview: {error.filename}: {error.strerror}")
+
+
 def held(name, files):
     """A record of what files of the user hold, in their place as inputs: copied or touched, they re-run nothing."""
     remembered = Path(RESULTS) / "settings" / "files" / f"{name}.json"
-    try:
-        return record("files", [name], fingerprint.of(files, remembered))
-    except OSError as error:
-        raise WorkflowError(f"{error.filename}: {error.strerror}") from None
+    return record("files", [name], written(fingerprint.of, files, remembered))
 
 
 def collection():
@@ -72,11 +80,7 @@ def given(name, path):
 
 def record(kind, names, content):
     """The file that holds settings, code or what files hold, named by its digest: an input that stands for them."""
-    try:
-        return provenance.record(Path(RESULTS).joinpath(kind, *names), content)
-    except (GenviewError, OSError) as error:
-        # Snakemake prints a traceback with what an input function raises.
-        sys.exit(f"genview: {error}")
+    return written(provenance.record, Path(RESULTS).joinpath(kind, *names), content)
 
 
 # Digests of source files by meaning; to find all of them anew takes a second.
@@ -106,7 +110,8 @@ def code(rule_name, *modules, files=()):
         starts = [str(Path(described.snakefile).parent / script)] if script else []
         found = CODE.files(*starts, *modules, *map(str, map(home.file, files)))
         CODE.keep()
-        accept.write_starts(Path(RESULTS) / "code" / rule_name, [*starts, *modules])
+        folder = Path(RESULTS) / "code" / rule_name
+        written(accept.write_starts, folder, [*starts, *modules])
         return record("code", [rule_name], found)
 
     return standing(rule_name, "code", lambda wildcards: path())
@@ -135,7 +140,7 @@ def recorded(rule_name, chosen=None, **blocks):
                 for name, block in values.pop("runtime", {}).items()
             }
             path = record("settings", [rule_name, *names], fingerprint_of(values))
-            stage.write_runtime(path, runtime_of(values) | only)
+            written(stage.write_runtime, path, runtime_of(values) | only)
             known[names] = path
         return known[names]
 
