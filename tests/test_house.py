@@ -8,7 +8,6 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
-import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -60,9 +59,8 @@ def test_the_lock_pins_every_dependency_to_a_version_that_is_allowed_and_install
             assert version(requirement.name) == pinned[canonicalize_name(requirement.name)], requirement
 
 
-@pytest.mark.parametrize("name", ["cpu", "gpu", "evaluation"])
-def test_environments_install_the_lock_and_the_package_on_the_python_of_the_project(name):
-    environment = yaml.safe_load((REPOSITORY / f"envs/{name}.yaml").read_text())
+def test_the_environment_installs_the_lock_and_the_package_on_the_python_of_the_project():
+    environment = yaml.safe_load((REPOSITORY / "envs/genview.yaml").read_text())
     python, _, packages = environment["dependencies"]
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert python.removeprefix("python =") + ".0" in Requirement(f"python{project['requires-python']}").specifier
@@ -109,3 +107,24 @@ def test_a_stage_has_one_word_in_rule_script_stamp_and_log():
         assert script == word or script.endswith(f"_{word}"), f"{script}.py: its stamp says {word}"
         assert rule["rule"] == word or (rule["rule"].endswith(f"_{word}") and word in targets), rule
         assert rule["cost"] in (None, rule["log"], str(Path(rule["log"]).parent)), rule
+
+
+def test_public_functions_of_tensors_say_their_shapes():
+    """Shapes stand in docstrings, in brackets: [B, T, D], [n], [...] for any; or the word scalar."""
+    silent = []
+    for path in sorted((REPOSITORY / "genview").rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+        holders: list[ast.Module | ast.ClassDef] = [tree, *classes]
+        for holder in holders:
+            said_of_class = ast.get_docstring(holder) or "" if isinstance(holder, ast.ClassDef) else ""
+            for function in holder.body:
+                if not isinstance(function, ast.FunctionDef) or function.name.startswith("_"):
+                    continue
+                arguments = [*function.args.args, *function.args.kwonlyargs]
+                kinds = [argument.annotation for argument in arguments] + [function.returns]
+                if any(kind and re.search(r"\b(Tensor|ndarray)\b", ast.unparse(kind)) for kind in kinds):
+                    said = (ast.get_docstring(function) or "") + said_of_class
+                    if not re.search(r"\[[^\]]*\]|\bscalars?\b|\bany shape\b", said, re.IGNORECASE):
+                        silent.append(f"{path.relative_to(REPOSITORY)}:{function.lineno} {function.name}")
+    assert not silent

@@ -57,7 +57,7 @@ def pixel_deviation(pixels: np.ndarray) -> np.ndarray:
 
 
 def mean_row(metric: str, values: np.ndarray | Sequence[float], **group: Any) -> dict[str, Any]:
-    """A result: the mean, its 95 % interval from the standard error over images (at most 1), and their number."""
+    """A result: the mean of ``values`` [n], its 95 % interval from the standard error over images, and n."""
     values = np.asarray(values, np.float64)
     mean, count = float(values.mean()), len(values)
     error = float(values.std(ddof=1) / math.sqrt(count)) if count > 1 else None
@@ -75,7 +75,7 @@ def mean_row(metric: str, values: np.ndarray | Sequence[float], **group: Any) ->
 def share_row(metric: str, kept: np.ndarray | Sequence[float], **group: Any) -> dict[str, Any]:
     """A result for a share, with Wilson's 95 % interval, which stays within 0 and 1 and has width at 0 and 1 too.
 
-    ``kept`` holds per image the share of its samples that kept something; images are the independent units.
+    ``kept`` [n] holds per image the share of its samples that kept something; images are the independent units.
     """
     kept = np.asarray(kept, np.float64)
     share, count = float(kept.mean()), len(kept)

@@ -64,18 +64,6 @@ def problem(key: str) -> str | None:
     return None
 
 
-def check_key(key: str, source: str = "") -> str:
-    """Return the key if it may name an image.
-
-    Raises:
-        GenviewError: the key is empty, absolute, not Unicode, too long, or holds ``..`` or a NUL; names the source.
-    """
-    wrong = problem(key)
-    if wrong:
-        raise GenviewError(f"{source + ': ' if source else ''}the key {key!r} {wrong}; rename the image")
-    return key
-
-
 def digests(keys: Sequence[str] | pa.ChunkedArray) -> np.ndarray:
     """First 64 bits of each key's SHA-256, uint64 [n]: the order in which keys are dealt to shards."""
     values = np.empty(len(keys), np.dtype(">u8"))

@@ -31,7 +31,7 @@ class Images(Dataset):
 
 
 def collate(items: list[Tensor | str]) -> Tensor | str:
-    """Stack images; the first error, if any, stands for the batch."""
+    """Stack images [3, S, S] to [B, 3, S, S]; the first error, if any, stands for the batch."""
     return next((item for item in items if isinstance(item, str)), None) or torch.stack(items)
 
 
@@ -62,8 +62,10 @@ def batches(rows: pa.Table, reader: Reader, encoder: LoadedEncoder, batch_size: 
 
 
 def encode_padded(encoder: LoadedEncoder, images: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
-    """Encode a batch, filled up to ``batch_size``: matrix kernels differ with the batch's shape, and an image's bits
-    must not depend on how many images happened to share its last batch.
+    """Tokens [B, T, D] and embeddings [B, E] of images [B, 3, S, S], filled up to ``batch_size``.
+
+    Matrix kernels differ with the batch's shape, and an image's bits must not depend on how many images happened to
+    share its last batch.
     """
     count = len(images)
     if count < batch_size:

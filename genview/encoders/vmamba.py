@@ -67,7 +67,7 @@ class _AssociativeScan(torch.autograd.Function):
 
 
 def associative_scan(decay: Tensor, update: Tensor) -> Tensor:
-    """The recurrence of `loop_scan` in log2(L) rounds; same shapes, same values up to rounding, same gradients."""
+    """The recurrence of `loop_scan` in log2(L) rounds: same shapes [..., L], values up to rounding, and gradients."""
     return _AssociativeScan.apply(decay, update)
 
 

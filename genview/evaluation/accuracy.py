@@ -19,21 +19,23 @@ def hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
 
 
 def mean_per_class(correct: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over the classes that occur of the share that is correct in each."""
+    """Mean over the classes that occur of the share that is correct in each; ``correct`` bool [n], ``labels`` [n]."""
     total = np.bincount(labels)
     right = np.bincount(labels, weights=correct, minlength=len(total))
     return float((right[total > 0] / total[total > 0]).mean())
 
 
 def value(metric: str, correct: np.ndarray, labels: np.ndarray) -> float:
-    """``mean_per_class``, or the plain share that is correct."""
+    """``mean_per_class``, or the plain share that is correct; ``correct`` bool [n], ``labels`` [n]."""
     return mean_per_class(correct, labels) if metric == "mean_per_class" else float(correct.mean())
 
 
 def bootstrap(
     metric: str, correct: np.ndarray, labels: np.ndarray, resamples: int, seed: int
 ) -> tuple[float | None, float | None]:
-    """Percentile interval of a metric over resamples of the test images (Efron 1979); nulls if there are none.
+    """Percentile interval of a metric over resamples of n test images (Efron 1979); nulls if there are none.
+
+    ``correct`` is bool [n], ``labels`` are integers [n].
 
     Where all images are right, or none, resamples do not vary: there the interval is Wilson's.
     """
@@ -60,7 +62,7 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
 
 def results(scores: np.ndarray, labels: np.ndarray, *, bootstraps: int, seed: int) -> list[dict[str, Any]]:
-    """Rows of top-1, top-5 (from six classes on) and mean per class, each with its interval."""
+    """Rows of top-1, top-5 (from six classes on) and mean per class of scores [n, classes], each with its interval."""
     first = hits(scores, labels, 1)
     measured = [("top1", "top1", first), ("mean_per_class", "mean_per_class", first)]
     if scores.shape[1] > 5:

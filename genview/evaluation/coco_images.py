@@ -68,6 +68,6 @@ class Detections(Dataset):
 
 
 def collate(items: Sequence[tuple[torch.Tensor, dict[str, torch.Tensor]]]) -> tuple[list, list]:
-    """Images and targets as lists: they differ in size."""
+    """Images [3, H, W] and targets as lists: they differ in size."""
     images, targets = zip(*items)
     return list(images), list(targets)

@@ -131,7 +131,7 @@ def folded(matches: Sequence[Match], images: int) -> list[Match]:
 
 
 def pretraining(paths: Sequence[str | Path], encoder_digest: str) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Keys and embeddings of the pretraining images, some rows at a time.
+    """Keys and embeddings [rows, E] of the pretraining images, some rows at a time.
 
     Raises:
         GenviewError: a table was made with another encoder.

@@ -66,7 +66,7 @@ class Training:
 
 
 def labelled_subset(dataset: LabelledDataset, share: float, seed: int, names: str | Path | None = None) -> np.ndarray:
-    """Positions of the training images whose labels are used, ascending.
+    """Positions of the training images whose labels are used, ascending, integers [n].
 
     Args:
         dataset: whose training part it is.

@@ -77,7 +77,7 @@ def write_outcomes(
     device: torch.device,
     stamp: dict[str, str],
 ) -> None:
-    """Write what the probe and the neighbours say of each test image."""
+    """Write what the probe (scores [n, classes]) and the neighbours say of each test image."""
     test = features.parts["test"]
     columns = {
         "key": [f"{digest:016x}" for digest in test.digests.tolist()],

@@ -86,7 +86,7 @@ def decay(step: int, steps: int) -> float:
 def train_heads(
     parts: list[Part], encoder: FrozenEncoder, classes: int, rates: Tensor, settings: Probe, workers: int, seed: int
 ) -> _Heads:
-    """Train one head per rate on augmented images."""
+    """Train one head per rate, ``rates`` [R], on augmented images."""
     data = Augmented(parts, encoder, settings.minimum_area, seed)
     order = torch.Generator().manual_seed(seed)
     batches = loader(data, settings.batch_size, workers, shuffle=True, generator=order)

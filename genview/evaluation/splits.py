@@ -43,7 +43,7 @@ class Part:
         return self.name(row) if self.name else f"#{row}"
 
     def take(self, indices: np.ndarray) -> "Part":
-        """The part that holds only these images, in this order."""
+        """The part that holds only these images, indices [n], in this order."""
         captions = None if self.captions is None else [self.captions[i] for i in indices]
         return Part(self.open, self.rows[indices], self.labels[indices], captions, self.name)
 
@@ -101,7 +101,7 @@ def seeded_parts(
 
 
 def check_labels(labels: np.ndarray, classes: int, where: str) -> None:
-    """Refuse labels that are no class numbers.
+    """Refuse labels [n] that are no class numbers.
 
     Raises:
         GenviewError: a label is outside 0 .. classes - 1; names the first.

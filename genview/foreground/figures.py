@@ -21,7 +21,7 @@ def _save(figure, path: str | Path) -> None:
 
 
 def histogram(scores: np.ndarray, threshold: float, path: str | Path) -> None:
-    """Histogram of all token scores of the sample, oriented, with the threshold; PNG."""
+    """Histogram of all token scores [n, T] of the sample, oriented, with the threshold; PNG."""
     figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
     low, high = np.quantile(scores, [0.0005, 0.9995])
     edges = np.linspace(min(low, threshold), max(high, threshold), 121)

@@ -134,7 +134,7 @@ def fit(batches: Iterable[np.ndarray], component: np.ndarray | None = None) -> P
 
 
 def threshold(scores: np.ndarray, foreground_share: float = 0.4) -> float:
-    """The exact quantile of projections that leaves ``foreground_share`` of them above it (float64).
+    """The exact quantile of projections [...] that leaves ``foreground_share`` of them above it (float64).
 
     Raises:
         GenviewError: no scores, or scores with NaN or infinity.
@@ -187,7 +187,7 @@ def orient(scores: np.ndarray, grid: tuple[int, int]) -> Orientation:
 
 
 def write_tensors(tensors: dict[str, np.ndarray], path: str | Path, details: dict[str, Any] | None = None) -> None:
-    """Write arrays as safetensors, complete or not at all; ``details``, JSON values, as metadata under one key.
+    """Write arrays [...] as safetensors, complete or not at all; ``details``, JSON values, as metadata under one key.
 
     safetensors takes an array's memory as it lies, so that a transposed view would be saved scrambled; and it writes
     several metadata keys in any order, so that equal files would differ in their bytes.

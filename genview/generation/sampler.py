@@ -91,7 +91,10 @@ class Sampler:
 
     @torch.inference_mode()
     def prepare(self, requests: Sequence[ViewRequest], embeddings: torch.Tensor | None) -> Inputs:
-        """Draw the noise of each image from its own generator (embedding first, then latents) and fill up the batch."""
+        """Draw the noise of each image from its own generator (embedding first, then latents) and fill up the batch.
+
+        ``embeddings`` are [B, E], of the requests' images.
+        """
         pipeline, device, dtype = self.loaded.pipeline, self.loaded.device, self.loaded.dtype
         generators = [_generator(request.seed) for request in requests]
         labels = []
@@ -147,7 +150,7 @@ class Sampler:
     def predict(
         self, inputs: torch.Tensor, step: torch.Tensor, prompts: torch.Tensor, labels: torch.Tensor | None
     ) -> torch.Tensor:
-        """One pass of the UNet."""
+        """One pass of the UNet: latents [B, 4, h, w], prompts [B, L, D], class labels [B, C] to noise [B, 4, h, w]."""
         conditions = {} if labels is None else {"class_labels": labels}
         return self.loaded.pipeline.unet(inputs, step, encoder_hidden_states=prompts, return_dict=False, **conditions)[
             0
@@ -165,7 +168,10 @@ class Sampler:
 
     @torch.inference_mode()
     def is_order_independent(self, requests: Sequence[ViewRequest], embeddings: torch.Tensor | None) -> bool:
-        """Whether one step of the UNet and a decoding give the same bits to images in other places of a batch."""
+        """Whether one step of the UNet and a decoding give the same bits to images in other places of a batch.
+
+        ``embeddings`` is [B, E], of the requests.
+        """
         batch = self.prepare(requests, embeddings)
         step = self._first_step()
         straight = self.predict(batch.latents, step, batch.prompts, batch.class_labels)

@@ -68,7 +68,7 @@ def sha256(path: str | Path) -> str:
 
 
 def text_to_image_unet(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Weights of the UNet without class embedding that equals, exactly, the given one fed with a zero image vector.
+    """Weights [...] of the UNet without class embedding that equals, exactly, the given one fed with a zero vector.
 
     A zero vector's class embedding is a constant that is added to the time embedding, so that it fits in its bias.
     """

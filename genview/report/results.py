@@ -152,7 +152,7 @@ class Results:
         return found
 
     def pca(self) -> dict[str, np.ndarray] | None:
-        """Tensors of the principal component of the foreground encoder."""
+        """Tensors of the foreground encoder's principal component, as `foreground.pca` has them: vectors [D]."""
         file = self.folder / "foreground" / self.encoder / "pca.safetensors"
         return safetensors.numpy.load_file(file) if file.is_file() else None
 

@@ -19,7 +19,7 @@ rule audit:
     benchmark:
         f"{COSTS}/audit/{{view}}.tsv"
     conda:
-        "../../envs/gpu.yaml"
+        "../../envs/genview.yaml"
     threads: 1
     resources:
         **gpus(audit_gpus),

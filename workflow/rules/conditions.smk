@@ -28,7 +28,7 @@ rule noise_level:
     priority: SOON
     localrule: True
     conda:
-        "../../envs/cpu.yaml"
+        "../../envs/genview.yaml"
     threads: 1
     resources:
         mem_mb=memory(4000),
@@ -62,7 +62,7 @@ rule guidance_scale:
     priority: SOON
     localrule: True
     conda:
-        "../../envs/cpu.yaml"
+        "../../envs/genview.yaml"
     threads: 1
     resources:
         mem_mb=memory(4000),
@@ -99,7 +99,7 @@ rule conditions:
     priority: SOON
     localrule: True
     conda:
-        "../../envs/cpu.yaml"
+        "../../envs/genview.yaml"
     threads: 1
     resources:
         mem_mb=memory(4000),

@@ -24,7 +24,7 @@ rule manifest:
     benchmark:
         f"{COSTS}/data/manifest.tsv"
     conda:
-        "../../envs/cpu.yaml"
+        "../../envs/genview.yaml"
     threads: STUDY.dataset.workers or 8
     resources:
         mem_mb=memory(4000),
@@ -56,7 +56,7 @@ rule published_tables:
         f"{COSTS}/data/published_tables.tsv"
     localrule: True
     conda:
-        "../../envs/cpu.yaml"
+        "../../envs/genview.yaml"
     threads: 1
     resources:
         mem_mb=memory(4000),

@@ -15,7 +15,7 @@ rule probe_features:
     benchmark:
         f"{COSTS}/probes/{{model}}/features/{{dataset}}.tsv"
     conda:
-        "../../envs/evaluation.yaml"
+        "../../envs/genview.yaml"
     threads: 1
     resources:
         **gpus(evaluation_gpus),
@@ -41,7 +41,7 @@ if EVALUATION.probe.protocol == "cached":
         benchmark:
             f"{COSTS}/probes/{{model}}/{{dataset}}.tsv"
         conda:
-            "../../envs/evaluation.yaml"
+            "../../envs/genview.yaml"
         threads: 1
         resources:
             **gpus(evaluation_gpus),
@@ -68,7 +68,7 @@ else:
         benchmark:
             f"{COSTS}/probes/{{model}}/{{dataset}}.tsv"
         conda:
-            "../../envs/evaluation.yaml"
+            "../../envs/genview.yaml"
         threads: 1
         resources:
             **gpus(evaluation_gpus),
@@ -93,7 +93,7 @@ rule score_zeroshot:
     benchmark:
         f"{COSTS}/zeroshot/{{model}}/{{dataset}}.tsv"
     conda:
-        "../../envs/evaluation.yaml"
+        "../../envs/genview.yaml"
     threads: 1
     resources:
         **gpus(evaluation_gpus),
@@ -118,7 +118,7 @@ rule score_retrieval:
     benchmark:
         f"{COSTS}/retrieval/{{model}}/{{dataset}}.tsv"
     conda:
-        "../../envs/evaluation.yaml"
+        "../../envs/genview.yaml"
     threads: 1
     resources:
         **gpus(evaluation_gpus),
@@ -145,7 +145,7 @@ rule find_duplicates:
     benchmark:
         f"{COSTS}/evaluation/duplicates/{{dataset}}.tsv"
     conda:
-        "../../envs/evaluation.yaml"
+        "../../envs/genview.yaml"
     threads: 1
     resources:
         **gpus(gpus_for(STUDY.encoders[STUDY.foreground.encoder].model)),
@@ -169,7 +169,7 @@ rule score_finetune:
     benchmark:
         f"{COSTS}/finetune/{{model}}/{{dataset}}.tsv"
     conda:
-        "../../envs/evaluation.yaml"
+        "../../envs/genview.yaml"
     threads: 1
     resources:
         **gpus(evaluation_gpus),
@@ -194,7 +194,7 @@ rule score_detection:
     benchmark:
         f"{COSTS}/detection/{{model}}/{{dataset}}.tsv"
     conda:
-        "../../envs/evaluation.yaml"
+        "../../envs/genview.yaml"
     threads: 1
     resources:
         **gpus(evaluation_gpus),
@@ -219,7 +219,7 @@ rule score_mmvp:
     benchmark:
         f"{COSTS}/mmvp/{{model}}.tsv"
     conda:
-        "../../envs/evaluation.yaml"
+        "../../envs/genview.yaml"
     threads: 1
     resources:
         **gpus(evaluation_gpus),

@@ -23,7 +23,7 @@ rule sample_features:
         f"{COSTS}/foreground/{{encoder}}/sample_features.tsv"
     priority: SOON
     conda:
-        "../../envs/gpu.yaml"
+        "../../envs/genview.yaml"
     threads: ENCODER_THREADS
     resources:
         **gpus(ENCODER_GPUS),
@@ -51,7 +51,7 @@ rule component:
         f"{COSTS}/foreground/{{encoder}}/component.tsv"
     priority: SOON
     conda:
-        "../../envs/cpu.yaml"
+        "../../envs/genview.yaml"
     threads: 1 if ENCODER_THREADS == 1 else 8
     resources:
         mem_mb=memory(4000),
@@ -89,7 +89,7 @@ rule orient_pca:
     priority: SOON
     localrule: True
     conda:
-        "../../envs/cpu.yaml"
+        "../../envs/genview.yaml"
     threads: 1
     resources:
         mem_mb=memory(2000),
@@ -114,7 +114,7 @@ rule token_scores:
         f"{COSTS}/foreground/{{encoder}}/scores/{{group}}.tsv"
     priority: SOON
     conda:
-        "../../envs/gpu.yaml"
+        "../../envs/genview.yaml"
     threads: ENCODER_THREADS
     resources:
         **gpus(ENCODER_GPUS),
@@ -146,7 +146,7 @@ if STUDY.foreground.given:
         priority: SOON
         localrule: True
         conda:
-            "../../envs/cpu.yaml"
+            "../../envs/genview.yaml"
         threads: 1
         resources:
             mem_mb=memory(4000),
@@ -172,7 +172,7 @@ else:
         priority: SOON
         localrule: True
         conda:
-            "../../envs/cpu.yaml"
+            "../../envs/genview.yaml"
         threads: 1
         resources:
             mem_mb=memory(4000),

@@ -20,7 +20,7 @@ rule generate_views:
         f"{COSTS}/views/{{view}}/{{shard}}.tsv"
     priority: SOON
     conda:
-        "../../envs/gpu.yaml"
+        "../../envs/genview.yaml"
     threads: 1
     resources:
         **gpus(

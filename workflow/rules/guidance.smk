@@ -38,7 +38,7 @@ rule guidance_score:
         f"{COSTS}/conditions/guidance/{{group}}.tsv"
     priority: SOON
     conda:
-        "../../envs/gpu.yaml"
+        "../../envs/genview.yaml"
     threads: 4 if GUIDANCE_GPUS else 1
     resources:
         **gpus(GUIDANCE_GPUS),

@@ -25,7 +25,7 @@ rule report:
     log:
         f"{LOGS}/report/report.log",
     conda:
-        "../../envs/evaluation.yaml"
+        "../../envs/genview.yaml"
     threads: 1
     resources:
         mem_mb=memory(4000),

@@ -26,7 +26,7 @@ rule small_model_part:
     wildcard_constraints:
         part="judge|clip|autoencoder|unet",
     conda:
-        "../../envs/gpu.yaml"
+        "../../envs/genview.yaml"
     threads: 1
     resources:
         mem_mb=memory(8000),
@@ -49,7 +49,7 @@ rule small_model_directories:
     log:
         f"{FAMILY}/logs/export.log",
     conda:
-        "../../envs/gpu.yaml"
+        "../../envs/genview.yaml"
     resources:
         mem_mb=memory(8000),
         runtime=minutes(30),
@@ -72,7 +72,7 @@ rule small_model_figures:
     log:
         f"{FAMILY}/logs/figures.log",
     conda:
-        "../../envs/gpu.yaml"
+        "../../envs/genview.yaml"
     resources:
         mem_mb=memory(8000),
         runtime=minutes(60),

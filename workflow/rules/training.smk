@@ -17,7 +17,7 @@ rule quality_features:
         f"{COSTS}/training/quality_features/{{encoder}}/{{group}}.tsv"
     priority: SOON
     conda:
-        "../../envs/gpu.yaml"
+        "../../envs/genview.yaml"
     threads: ENCODER_THREADS
     resources:
         **gpus(ENCODER_GPUS),
@@ -48,7 +48,7 @@ rule train:
         f"{COSTS}/training/{{run}}.tsv"
     priority: SOON
     conda:
-        "../../envs/gpu.yaml"
+        "../../envs/genview.yaml"
     threads: run_threads
     resources:
         **training_gpus(),

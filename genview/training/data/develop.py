@@ -112,7 +112,10 @@ def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
 
 
 def jitter(images: Tensor, numbers: Tensor) -> Tensor:
-    """Brightness, contrast, saturation and hue, in each image's own order (torchvision's ``ColorJitter``)."""
+    """Brightness, contrast, saturation and hue, in each image's own order (torchvision's ``ColorJitter``).
+
+    ``images`` are [B, 3, H, W], the factors and the order of each ``numbers`` [B, columns].
+    """
     column = {name: numbers[:, index] for index, name in enumerate(FIELDS)}
     wanted = column["jitter"] > 0
     if not _needed(wanted):
@@ -198,7 +201,7 @@ def displacements(seeds: Tensor, side: int, alpha: float, sigma: float) -> Tenso
 
 
 def elastic(images: Tensor, seeds: Tensor, alpha: float, sigma: float) -> Tensor:
-    """Elastic deformation, bilinear, black where nothing was; images whose seed is 0 as they were."""
+    """Elastic deformation of images [B, 3, H, W], bilinear, black where nothing was; seeds [B], 0 for none."""
     flag = seeds > 0
     if not _needed(flag):
         return images

@@ -32,7 +32,7 @@ def backward(
 
     Args:
         method: not wrapped for data parallelism: its gradients are averaged afterwards.
-        batch: on the method's device.
+        batch: on the method's device, views [V, B, 3, S, S].
         step: where the run is.
         chunk: samples per part.
         scaled_backward: ``loss.backward()``, with the scale of mixed precision.

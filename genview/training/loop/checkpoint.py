@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -50,7 +49,7 @@ class Checkpoint:
 
 
 def split_optimizer(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimiser's state dictionary as tensors and JSON values."""
+    """An optimiser's state dictionary as tensors [...] and JSON values."""
     tensors, values = {}, {}
     for index, entries in state["state"].items():
         for name, value in entries.items():
@@ -62,7 +61,7 @@ def split_optimizer(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str,
 
 
 def join_optimizer(tensors: Mapping[str, Tensor], values: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of ``split_optimizer``."""
+    """The inverse of ``split_optimizer``; tensors keep their shapes [...]."""
     state: dict[int, dict[str, Any]] = {}
     for place, value in {**values["values"], **tensors}.items():
         index, name = place.split(".", 1)
@@ -196,8 +195,3 @@ def resume(root: Path, identity: dict[str, Any], accept: Collection[str] = ()) -
         logger.info("checkpoints of a finished run with other settings are removed from %s", root)
         shutil.rmtree(root)
     return None
-
-
-def to_device(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Tensors on a device."""
-    return {name: tensor.to(device) for name, tensor in tensors.items()}

@@ -21,7 +21,7 @@ def rank() -> int:
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """All processes' rows, in the order of ranks; gradients flow back to the process that a row came from.
+    """All processes' rows [n, ...] in the order of ranks, [processes x n, ...]; gradients flow back.
 
     Every process must hold equally many rows. The gradient of a row is the sum over all processes' losses, so that
     averaging parameter gradients over processes (DDP) gives the gradient of the mean loss.
@@ -33,7 +33,7 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def gather_detached(rows: Tensor) -> Tensor:
-    """All processes' rows (labels, keys), in the order of ranks, without gradient."""
+    """All processes' rows [n, ...] (labels, keys), in the order of ranks [processes x n, ...], without gradient."""
     if world_size() == 1:
         return rows.detach()
     parts = [torch.empty_like(rows) for _ in range(world_size())]

@@ -45,7 +45,7 @@ def uniformity(features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def measure(residues: Sequence[Residue], gradient_norm: Tensor | None) -> dict[str, float]:
-    """The monitors of one step, equal on all processes, which must all ask for them."""
+    """The monitors of one step, equal on all processes, which must all ask for them; ``gradient_norm`` is a scalar."""
     features, projections = (_of_all(residues, name) for name in ("features", "projections"))
     values = {
         "feature_spread": spread(features[0]),

@@ -87,7 +87,7 @@ def adjust(optimizer: torch.optim.Optimizer, settings: Optimizer, *, rate: float
 
 
 def gradients(parameters: Iterable[Parameter]) -> list[Tensor]:
-    """The gradients that exist."""
+    """The gradients that exist, in their parameters' shapes [...]."""
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 

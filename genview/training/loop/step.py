@@ -80,7 +80,7 @@ class Stepper:
         return found
 
     def update(self, step: Step, residues: Sequence[Residue], *, measured: bool) -> Tensor | None:
-        """Clip the gradients, take the step, let the method follow.
+        """Clip the gradients, take the step, let the method follow; returns the norm of the gradients, a scalar.
 
         Args:
             step: the step that is taken.

@@ -24,7 +24,7 @@ class Watch:
         self._asked = True
 
     def record(self, step: int, keys: list[str], loss: torch.Tensor) -> bool:
-        """Note a step's loss; returns whether any process was asked to stop before the *last* recorded step.
+        """Note a step's loss, a scalar; returns whether any process was asked to stop before the *last* recorded step.
 
         Raises:
             GenviewError: the loss of the step before was not finite, in any process.

@@ -18,7 +18,10 @@ class Contrastive(Method):
         return {"image": self.model.pooled(views.flatten(0, 1)).unflatten(0, views.shape[:2])}
 
     def losses(self, features: dict[str, Tensor], batch: Batch, epoch: int) -> tuple[Terms, Residue]:
-        """Named terms of the whole batch and, as ``loss``, what is minimised; and what the monitors look at."""
+        """Named terms of the whole batch and, as ``loss``, what is minimised; and what the monitors look at.
+
+        ``features`` are [V, B, D] of the views (image) and [B, D] of the captions (text).
+        """
         raise NotImplementedError
 
     def forward(self, batch: Batch, step: Step) -> tuple[Terms, Residue]:

@@ -28,7 +28,7 @@ class GenViewPlusPlus(Contrastive):
             self.head = mlp(model.num_features, self.settings.projector)
 
     def towers(self, views: Tensor, text: Tensor | None, epoch: int) -> dict[str, Tensor]:
-        """The image tower and, in epochs with an image-text term, the text tower."""
+        """Features of views [V, M, 3, S, S] and, with an image-text term, captions [M, L]: [V, M, D], [M, D]."""
         features = super().towers(views, text, epoch)
         coefficients = schedule.coefficients(self.settings, epoch)
         if coefficients.image_text or coefficients.image_text_quality:
@@ -36,7 +36,7 @@ class GenViewPlusPlus(Contrastive):
         return features
 
     def losses(self, features: dict[str, Tensor], batch: Batch, epoch: int) -> tuple[Terms, Residue]:
-        """The terms whose coefficients are not 0 in this epoch, and their weighted sum."""
+        """The terms (scalars) whose coefficients are not 0 in this epoch, and their weighted sum."""
         coefficients, settings = schedule.coefficients(self.settings, epoch), self.settings
         views, samples = features["image"].shape[:2]
         labels = sample_labels(views, samples, features["image"].device)

@@ -149,7 +149,7 @@ def pair_weights(method: Method, batch: Batch) -> Tensor | None:
 
 
 def residue_of(features: Tensor, projections: Tensor, weights: Tensor | None) -> Residue:
-    """What the monitors look at, without gradient."""
+    """What the monitors look at, without gradient: features [n, D], projections [n, P], weights of any shape [...]."""
     residue = {"features": features.detach(), "projections": projections.detach()}
     return residue if weights is None else {**residue, "quality": weights.detach()}
 

@@ -96,7 +96,7 @@ class SimSiam(Siamese):
         self.predictor = mlp(self.settings.projector[-1], self.settings.predictor)
 
     def loss(self, prediction: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
-        """Half of minus the cosine."""
+        """Half of minus the cosine of [B, P] and [B, P], weighted by [B]; a scalar."""
         return negative_cosine(prediction, target, weights=weights) / 2
 
     def parameter_groups(self) -> list[ParameterGroup]:
@@ -116,7 +116,7 @@ class BYOL(Siamese):
         self.predictor = mlp(self.settings.projector[-1], self.settings.predictor)
 
     def loss(self, prediction: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
-        """Minus twice the cosine, which is the squared distance of unit vectors but for a constant."""
+        """Minus twice the cosine of [B, P] and [B, P]: the squared distance of unit vectors but for a constant."""
         return 2 * negative_cosine(prediction, target, weights=weights)
 
 
@@ -130,7 +130,7 @@ class MoCoV3(Siamese):
         self.predictor = mlp(self.settings.projector[-1], self.settings.predictor, last_norm=last, last_bias=False)
 
     def loss(self, prediction: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
-        """InfoNCE among the batch's keys, times 2 x temperature."""
+        """InfoNCE of [B, P] among the batch's keys [B, P], times 2 x temperature; a scalar."""
         return in_batch_contrast(prediction, target, temperature=self.settings.temperature, weights=weights)
 
     def momentum_step(self, step: Step) -> int:

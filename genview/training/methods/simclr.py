@@ -22,7 +22,7 @@ class SimCLR(Contrastive):
         self.head = mlp(model.num_features, self.settings.projector)
 
     def losses(self, features: dict[str, Tensor], batch: Batch, epoch: int) -> tuple[Terms, Residue]:
-        """NT-Xent of the pairs, each sample weighted."""
+        """NT-Xent of the pairs of features [2, B, D], each sample weighted."""
         views, samples = features["image"].shape[:2]
         projections = projected(self.head, features["image"]).float()
         labels = sample_labels(views, samples, projections.device)
