@@ -1,12 +1,13 @@
 # make study: install, run the default study, say where its report is.
 # make test:  install, check the style, run every test.
+# make docs:  the pages of docs/ as a site, in site/.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: study test test-fast lint lock small_models clean
+.PHONY: study test test-fast lint docs lock small_models clean
 
 # uv installs in a third of pip's time. It does not read pip's settings (of a mirror, say): where it fails, pip does it.
 .venv/installed: pyproject.toml requirements.lock
@@ -34,6 +35,9 @@ test: lint
 
 test-fast: .venv/installed
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not slurm"
+
+docs: .venv/installed
+	$(BIN)/mkdocs build --strict
 
 small_models: .venv/installed
 	$(BIN)/snakemake small_models

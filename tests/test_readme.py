@@ -1,5 +1,6 @@
-"""Every command that README and CONTRIBUTING show is run here, or by the test that the table names: a document that
-lies costs a newcomer an hour. A command that nobody has claimed fails the test.
+"""Every command that README, CONTRIBUTING and the pages of docs show is run here, or by the test that the table names.
+
+A document that lies costs a newcomer an hour. A command that nobody has claimed fails the test.
 """
 
 import re
@@ -16,7 +17,8 @@ from workspace import Workspace
 from genview.data import scenes
 
 ROOT = Path(__file__).parent.parent
-TEXT = "\n".join((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(page.read_text() for page in PAGES)
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
 COMMAND = r"`((?:snakemake|python|make) [^`]+)`"
 
@@ -36,6 +38,7 @@ CLAIMS = {
     "make test": MAKE,
     "make test-fast": MAKE,
     "make lock": MAKE,
+    "make docs": "tests/test_readme.py::test_the_pages_build",
     ". .venv/bin/activate": "Makefile::.venv/installed",
     "python -m genview check --config mine.yaml": RUN,
     "snakemake --configfile mine.yaml": PLAN,
@@ -46,6 +49,9 @@ CLAIMS = {
     "snakemake --forcerun sample_features": PLAN,
     'python -m genview accept generate_views --reason "a message was reworded"': "tests/test_acceptance.py::test_a_de",
     "python -m genview config": RUN,
+    "snakemake --forcerun guidance_score": PLAN,
+    "snakemake --configfile config/cc3m.yaml -n": PLAN_SMALL,
+    "python benchmarks/on_gpu.py": PARSED,
     "python -m genview.foreground --help": "tests/test_stages_alone.py::test_every_stage_says",
     "python -m genview config --reference > config/README.md": "tests/test_anywhere.py::test_the_settings_page_is",
     "python -m genview compare results/default results/mine": "tests/test_command_line.py::test_compare_shows_settings",
@@ -69,6 +75,19 @@ def test_every_command_is_claimed_and_no_claim_is_of_a_command_that_is_gone():
 def test_what_is_said_to_run_a_command_elsewhere_is_there(claim):
     file, name = claim.split("::")
     assert re.search(rf"^(def )?{name}", (ROOT / file).read_text(), flags=re.MULTILINE)
+
+
+def test_the_pages_build_without_a_broken_link(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    shown = {name: (tmp_path / name / "index.html").read_text() for name in ("settings", "tables")}
+    assert "confirm_hours" in shown["settings"] and "foreground_ratio" in shown["tables"]
+
+
+def test_links_of_the_readme_lead_somewhere():
+    for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / link.split("#")[0]).exists(), link
 
 
 @pytest.mark.slow
