@@ -221,3 +221,11 @@ def report(values: dict, folder: Path) -> None:
         figures=folder / "figures",
         configuration_file=folder / "configuration.json",
     )
+
+
+def finished(results: Path, name: str, **changes: object) -> Path:
+    """The folder of a study with its report."""
+    values = write(results, 12, name, **changes)
+    folder = results / name
+    report(values, folder)
+    return folder

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-import miniature_study
 import pytest
 import yaml
+from miniature_study import finished
 from rich.console import Console
 
 from genview import __main__ as command_line
@@ -17,13 +17,6 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(autouse=True)
 def at_the_root(monkeypatch):
     monkeypatch.chdir(ROOT)
-
-
-def finished(results: Path, name: str, **changes: object) -> Path:
-    values = miniature_study.write(results, 12, name, **changes)
-    folder = results / name
-    miniature_study.report(values, folder)
-    return folder
 
 
 def test_check_says_that_a_study_can_run(tmp_path, capsys):

@@ -9,29 +9,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from genview import words
-from genview.errors import GenviewError
+from genview import results, words
 from genview.evaluation.outcomes import Difference
 from genview.report import differences as differences_of_images
-from genview.report import summary, wording
+from genview.report import wording
 from genview.report.summary import Measurement
 
 TASKS = {"probes": "Linear probe and k-NN", "zeroshot": "Zero-shot", "retrieval": "Retrieval"}
 CLEAR = ("higher", "lower")
 NOT_COMPARED = ("study", "results", "training")
 """Names, and what all runs share: it shows in the runs."""
-
-
-def configuration(folder: str | Path) -> dict[str, Any]:
-    """The effective configuration that a study's report was made with.
-
-    Raises:
-        GenviewError: the folder holds no finished study.
-    """
-    file = Path(folder) / "configuration.json"
-    if not file.is_file() or not (Path(folder) / "summary.csv").is_file():
-        raise GenviewError(f"{folder}: no finished study: configuration.json and summary.csv come with its report")
-    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -96,7 +83,8 @@ def show(first: str | Path, second: str | Path, console: Console | None = None) 
     if console is None:
         console = Console()
         console = console if console.is_terminal else Console(width=140)
-    left, right = configuration(first), configuration(second)
+    studies = results.open(first), results.open(second)
+    left, right = (study.configuration for study in studies)
     names = [left["study"], right["study"]] if left["study"] != right["study"] else [str(first), str(second)]
 
     different = differences(left, right)
@@ -108,7 +96,7 @@ def show(first: str | Path, second: str | Path, console: Console | None = None) 
     else:
         console.print("The configurations are the same.")
 
-    rows = [summary.read(Path(folder) / "summary.csv") for folder in (first, second)]
+    rows = [study.rows for study in studies]
     shared = pairs(*rows)
     if not shared:
         console.print("No run, dataset and metric is measured in both.")

@@ -1,0 +1,171 @@
+"""A study's figures by code: tidy tables of what its report shows, as pandas data frames.
+
+Open a folder of results with ``results.open("results/default")``; ``.probes`` and its siblings have a row for each run,
+dataset and metric, ``compare`` has a row for each figure of two studies.
+"""
+
+import json
+from dataclasses import asdict, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from genview import tables
+from genview.errors import GenviewError
+from genview.evaluation import outcomes
+from genview.evaluation.catalogue import file_name
+from genview.report import summary
+from genview.report.differences import between
+from genview.report.results import Results
+from genview.report.summary import Measurement
+
+MEASUREMENT = [field.name for field in fields(Measurement)]
+
+
+class StudyResults:
+    """A finished study.
+
+    Attributes:
+        folder: ``results/<study>``.
+        configuration: the effective one that its report was made with.
+        rows: every number that was measured, as in ``summary.csv``.
+
+    Raises:
+        GenviewError: the folder holds no finished study.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        file, numbers = self.folder / "configuration.json", self.folder / "summary.csv"
+        if not file.is_file() or not numbers.is_file():
+            raise GenviewError(f"{folder}: no finished study: configuration.json and summary.csv come with its report")
+        self.configuration: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        self.rows = summary.read(numbers)
+        self._results = Results(self.folder, self.configuration)
+
+    @cached_property
+    def measurements(self) -> pd.DataFrame:
+        """Every number: study, run, task, dataset, metric, value, its 95 % interval (low, high), test items (count)."""
+        return pd.DataFrame([asdict(row) for row in self.rows], columns=MEASUREMENT)
+
+    def _task(self, name: str) -> pd.DataFrame:
+        of_task = self.measurements[self.measurements["task"] == name]
+        return of_task.drop(columns=["study", "task"]).reset_index(drop=True)
+
+    @property
+    def probes(self) -> pd.DataFrame:
+        """Linear probes and k-NN: run, dataset, metric, value, low, high, count."""
+        return self._task("probes")
+
+    @property
+    def zeroshot(self) -> pd.DataFrame:
+        """Zero-shot classification; columns as of probes."""
+        return self._task("zeroshot")
+
+    @property
+    def retrieval(self) -> pd.DataFrame:
+        """Retrieval; columns as of probes."""
+        return self._task("retrieval")
+
+    @property
+    def finetune(self) -> pd.DataFrame:
+        """Fine-tuning; columns as of probes."""
+        return self._task("finetune")
+
+    @property
+    def detection(self) -> pd.DataFrame:
+        """Detection and instance segmentation; columns as of probes."""
+        return self._task("detection")
+
+    @property
+    def mmvp(self) -> pd.DataFrame:
+        """Pairs of MMVP-VLM or its stand-in; columns as of probes."""
+        return self._task("mmvp")
+
+    @property
+    def duplicates(self) -> pd.DataFrame:
+        """Shares of test images that are among the study's: dataset, metric, value, low, high, count."""
+        found = self._results.duplicates().items()
+        return pd.DataFrame([{"dataset": name, **row} for name, record in found for row in record["results"]])
+
+    @property
+    def audits(self) -> pd.DataFrame:
+        """What the audit measured of each view set: view, metric, value, its interval, and what it is grouped by."""
+        found = ((view, self._results.json(f"views/{view}/quality.json")) for view in self.configuration["views"])
+        return pd.DataFrame([{"view": view, **row} for view, record in found if record for row in record["results"]])
+
+    @property
+    def training(self) -> pd.DataFrame:
+        """The logged steps of each run: run, step, losses, monitors."""
+        runs = self.configuration["runs"]
+        return pd.DataFrame(
+            [{"run": run, **line} for run in runs for line in self._results.lines(f"runs/{run}/metrics.jsonl")]
+        )
+
+    @property
+    def images(self) -> pd.DataFrame:
+        """One row an image: the manifest's columns, and the conditions that its views were made with, if there are."""
+        manifest = self._results.table("data/manifest.parquet", tables.MANIFEST)
+        found = pd.DataFrame() if manifest is None else manifest.to_pandas()
+        conditions = self._results.table("conditions/conditions.parquet", tables.CONDITIONS)
+        if manifest is None or conditions is None:
+            return found
+        return found.merge(conditions.drop_columns(["caption"]).to_pandas(), on="key", how="left", validate="1:1")
+
+    @property
+    def rejected(self) -> pd.DataFrame:
+        """What was refused at ingestion: source, reason, kind."""
+        found = self._results.table("data/rejected.parquet", tables.REJECTED)
+        return pd.DataFrame() if found is None else found.to_pandas()
+
+    def outcomes(self, task: str, run: str, dataset: str) -> pd.DataFrame:
+        """What a model said of each test image (``tables.OUTCOMES``, or of retrieval ``tables.RANKS``).
+
+        Raises:
+            GenviewError: it was not measured, or keeps no outcomes.
+        """
+        file = self.folder / task / run / f"{file_name(dataset)}.parquet"
+        found = outcomes.read(file)
+        if found is None:
+            raise GenviewError(f"{file}: no outcomes there; probes, zero-shot and retrieval results keep them")
+        return found.to_pandas()
+
+
+def open(folder: str | Path) -> StudyResults:
+    """A finished study's figures, of a folder ``results/<study>``.
+
+    Raises:
+        GenviewError: the folder holds no finished study.
+    """
+    return StudyResults(folder)
+
+
+def compare(first: StudyResults, second: StudyResults) -> pd.DataFrame:
+    """Every figure that both studies have: run, task, dataset, metric, first, second, difference, low, high, paired.
+
+    The interval is of the paired difference over the same test images (bootstrap), where both keep their outcomes.
+    """
+    known = {(row.run, row.task, row.dataset, row.metric): row for row in second.rows}
+    find, found = between(first.folder, second.folder), []
+    for row in first.rows:
+        other = known.get((row.run, row.task, row.dataset, row.metric))
+        if other:
+            paired = find(row, other)
+            found.append(
+                {
+                    "run": row.run,
+                    "task": row.task,
+                    "dataset": row.dataset,
+                    "metric": row.metric,
+                    "first": row.value,
+                    "second": other.value,
+                    "difference": paired.value if paired else other.value - row.value,
+                    "low": paired.low if paired else None,
+                    "high": paired.high if paired else None,
+                    "paired": paired is not None,
+                }
+            )
+    columns = ["run", "task", "dataset", "metric", "first", "second", "difference", "low", "high", "paired"]
+    return pd.DataFrame(found, columns=columns)
