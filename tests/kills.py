@@ -121,7 +121,8 @@ def run_with_kills(
         wanted = min(in_one_study, kills - tally["kills"])
         fallen = 0
         while True:
-            process = work.start(*arguments, output=subprocess.DEVNULL, start_new_session=True)
+            with open(work.root / "said.log", "w") as said:
+                process = work.start(*arguments, output=said.fileno(), start_new_session=True)
             if fallen == wanted:
                 process.wait(timeout=1800)
             elif wait_for_the_moment(work, process, jobs * fallen // wanted, chance):
@@ -134,7 +135,7 @@ def run_with_kills(
                 unlock(work, arguments, properly=fallen == 0)
                 fallen += 1
                 continue
-            assert process.returncode == 0, "the study failed by itself"
+            assert process.returncode == 0, f"the study failed by itself:\n{(work.root / 'said.log').read_text()[-6000:]}"
             break
         if tally["kills"] >= kills:
             return tally

@@ -149,6 +149,7 @@ def test_only_new_and_changed_captions_are_scored(tmp_path):
     assert run({"a": "one", "b": "three", "c": "?"}) == ["?", "one", "three"]
     assert run({"b": "three", "c": "?", "d": "fourth"}) == ["?", "fourth"], "what had no score is asked for again"
     assert run({"b": "3", "d": "fourth"}) == ["3"]
+    assert run({"b": "3", "d": "fourth"}) == [] == run({"d": "fourth"}), "nothing new, and one less"
     assert run({"b": "3", "d": "fourth"}, parameters="q") == ["3", "fourth"]
     assert run({"b": "3", "d": "fourth"}, code="b", parameters="q") == ["3", "fourth"], "other code takes nothing over"
     assert run({"b": "3", "e": "e"}, "c", {(output.name, "b")}, "q") == ["e"], "unless it was accepted"
@@ -174,10 +175,12 @@ def test_quality_features_of_unchanged_images_are_taken_over(tmp_path):
     from safetensors.torch import save_file
 
     save_file(marked, rows)  # so that what was taken over can be told from what was computed
-    both, alone = run(7), run(7, keep=False)
+    both, same, fewer, alone = run(7), run(7), run(3), run(7, keep=False)
     taken = (both["background"] == 0.25).all(1)
     assert taken.sum() == 5 and (both["caption"] == 0.25).all(1).equal(taken)
     assert torch.allclose(both["background"][~taken], alone["background"][~taken], atol=1e-3)
+    for name, values in both.items():  # a job that was killed after its last write finds all of it made
+        assert same[name].equal(values) and fewer[name].equal(values[:3])
 
 
 def test_a_folder_is_watched_up_to_a_number_of_files(tmp_path):

@@ -7,6 +7,7 @@ image instead of 100 KB for convnext_base_w.
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
@@ -66,7 +67,8 @@ def run(
     binding = provenance.digest([stamp.get("parameters"), provenance.file_sha256(component)])
     places = earlier.find(made_from, binding) if earlier else {}
     taken = {position: places[name] for position, name in enumerate(made_from) if name in places}
-    rows = every.take([position for position in range(len(every)) if position not in taken])
+    # Of type int64 even where nothing is new: a list without numbers has no type.
+    rows = every.take(np.setdiff1d(np.arange(len(every)), np.fromiter(taken, np.int64)))
     device = placement.default()
     loaded = look.load(encoder, device)
     direction = torch.as_tensor(pca.load(component).component, device=device)
