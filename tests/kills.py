@@ -135,7 +135,9 @@ def run_with_kills(
                 unlock(work, arguments, properly=fallen == 0)
                 fallen += 1
                 continue
-            assert process.returncode == 0, f"the study failed by itself:\n{(work.root / 'said.log').read_text()[-6000:]}"
+            assert process.returncode == 0, (
+                f"the study failed by itself:\n{(work.root / 'said.log').read_text()[-6000:]}"
+            )
             break
         if tally["kills"] >= kills:
             return tally

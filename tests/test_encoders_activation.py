@@ -110,7 +110,7 @@ def test_a_file_that_says_it_somehow_is_believed(quick, architecture, how, tmp_p
 def test_every_tag_of_the_library_gets_the_activation_it_states(monkeypatch, tmp_path):
     file = tmp_path / "any.bin"
     file.write_bytes(b"")
-    monkeypatch.setattr(files, "fetch_file", lambda *arguments: file)
+    monkeypatch.setattr(files, "cached_file", lambda *arguments: file)
     monkeypatch.setattr(open_clip, "download_pretrained", lambda *arguments, **options: str(file))
     quick = 0
     for model, tag in open_clip.list_pretrained():

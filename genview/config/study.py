@@ -25,6 +25,8 @@ class Study(Block):
     """Folder of all studies' results."""
     seed: int = 42
     """Every choice of chance in the study is derived from it."""
+    weights_lock: FilePath | None = None
+    """File of revisions that pins the models of the hub (`genview fetch` writes it); null: whatever is in the cache."""
     confirm_hours: Annotated[float, RuntimeOnly] = Field(10.0, ge=0)
     """A start that would make again what took more hours stops before its first job and says what changed. Hours of
     the jobs by the clock, all attempts together, times their GPUs."""
@@ -99,6 +101,16 @@ class Study(Block):
                 yield f"{where}: a circle: {' <- '.join([*seen, other])}"
             elif other is not None:
                 yield f"{where}: no run {other!r}; there are {', '.join(sorted(self.runs))}"
+
+    def encoders_used(self) -> dict[str, set[str]]:
+        """Names of the block ``encoders`` that each stage uses, by the stage's name."""
+        quality = {self.quality_encoder} if any(run.uses_quality for run in self.runs.values()) else set()
+        return {
+            "foreground": {self.foreground.encoder},
+            "audit": set(self.audit.encoders),
+            "training": quality,
+            "evaluation": set(self.evaluation.encoders),
+        }
 
     def initial(self, run: str) -> Encoder | str | None:
         """Where a run's weights come from: an encoder, the name of another run of this study, or nowhere (a seed)."""

@@ -1,11 +1,9 @@
 """Where an encoder's weights come from: shipped, a folder, a file, or the Hugging Face hub; checked by digest."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from genview import provenance
 from genview.config.encoders import Encoder
@@ -15,7 +13,7 @@ from genview.models import load as models
 logger = logging.getLogger("genview")
 
 RANDOM = "random"
-HUB = "hf-hub:"
+HUB = models.HUB
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 PREFERRED = (
     "open_clip_model.safetensors",
@@ -62,39 +60,37 @@ def file_in(folder: Path) -> Path:
     return files[0]
 
 
-def explained(repository: str, revision: str | None, error: Exception) -> GenviewError:
-    """The error of weights that could not be fetched: what was tried, and what to do."""
+def missing(repository: str, revision: str | None) -> GenviewError:
+    """The error of weights that are not in the hub's cache: what was looked for, and what to do."""
     at = f" at revision {revision}" if revision else ""
     return GenviewError(
-        f"encoder weights {repository}{at} are neither in the hub's cache nor can they be fetched: {error}. "
-        "Fetch them on a machine with network access, or set `pretrained` to a file or `model` to a folder."
+        f"encoder weights {repository}{at} are not in the hub's cache. `genview fetch --config FILE` fetches all that "
+        f"a study needs, `hf download {repository}` this alone; or set `pretrained` to a file or `model` to a folder."
     )
 
 
-def fetch_folder(repository: str, revision: str | None) -> Path:
-    """A model's repository on the hub as a local folder: configuration, tokenizer and the best weights file."""
-    try:
-        files = huggingface_hub.HfApi().list_repo_files(repository, revision=revision)
-        weights = next((name for name in PREFERRED if name in files), None)
-        wanted = [name for name in files if name == weights or name.endswith((".json", ".txt", ".model"))]
-        return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=wanted))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
-        pass  # no network: what the cache holds is as good
-    try:
-        return Path(huggingface_hub.snapshot_download(repository, revision=revision, local_files_only=True))
-    except (LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise explained(repository, revision, error) from error
+def cached_folder(repository: str, revision: str | None) -> Path:
+    """A model's repository on the hub as the folder that the cache holds. Nothing is fetched.
+
+    Raises:
+        GenviewError: it is not there.
+    """
+    found = models.cached(repository, ("open_clip_config.json", "config.json"), revision)
+    if found is None:
+        raise missing(repository, revision)
+    return found.parent
 
 
-def fetch_file(repository: str, names: list[str], revision: str | None) -> Path:
-    """The first of several files that a repository on the hub has."""
-    last: Exception | None = None
-    for name in names:
-        try:
-            return Path(huggingface_hub.hf_hub_download(repository, name, revision=revision))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-            last = error
-    raise explained(repository, revision, last)
+def cached_file(repository: str, names: Iterable[str], revision: str | None) -> Path:
+    """The first of several files that the cache holds of a repository on the hub. Nothing is fetched.
+
+    Raises:
+        GenviewError: none is there.
+    """
+    found = models.cached(repository, names, revision)
+    if found is None:
+        raise missing(repository, revision)
+    return found
 
 
 def checked(encoder: Encoder, model: str, folder: Path | None, file: str | Path) -> Weights:
@@ -131,6 +127,6 @@ def local_file(encoder: Encoder) -> Path:
 def folder_of(encoder: Encoder) -> Path | None:
     """The folder of a model that brings its own configuration; None for an architecture known by name."""
     if encoder.model.startswith(HUB):
-        return fetch_folder(encoder.model.removeprefix(HUB), encoder.revision)
+        return cached_folder(encoder.model.removeprefix(HUB), encoder.revision)
     resolved = Path(models.resolve(encoder.model))
     return resolved if resolved.is_dir() else None

@@ -61,12 +61,12 @@ def _open_clip_file(encoder: Encoder) -> tuple[Weights, dict]:
     if tag.get("hf_hub"):
         repository, _, name = tag["hf_hub"].rpartition("/")
         names = [name] if name else list(files.PREFERRED)
-        file = files.fetch_file(repository, names, encoder.revision)
+        file = files.cached_file(repository, names, encoder.revision)
     else:
         try:
             file = open_clip.download_pretrained(tag)
         except (OSError, RuntimeError) as error:
-            raise files.explained(tag["url"], None, error) from error
+            raise GenviewError(f"encoder weights {tag['url']} can neither be found nor fetched: {error}") from error
     return files.checked(encoder, encoder.model, None, file), preprocess
 
 
@@ -95,7 +95,7 @@ def timm_weights(encoder: Encoder) -> Weights:
         return files.checked(encoder, activation.of_timm(encoder, encoder.model, None, file), None, file)
     hub = timm.get_pretrained_cfg(name)
     names = [hub.hf_hub_filename] if hub.hf_hub_filename else list(files.PREFERRED)
-    file = files.fetch_file(hub.hf_hub_id, names, encoder.revision)
+    file = files.cached_file(hub.hf_hub_id, names, encoder.revision)
     model = activation.of_timm(encoder, encoder.model, encoder.pretrained, file)
     return files.checked(encoder, f"{model}.{encoder.pretrained}", None, file)
 

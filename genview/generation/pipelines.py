@@ -70,21 +70,12 @@ def default_model(mode: str) -> str:
 
 
 def directory(view: ViewSet) -> Path:
-    """The pipeline's directory on this machine; a hub id is fetched, or found in the hub's cache.
+    """The pipeline's directory on this machine; a hub id is found in the hub's cache.
 
     Raises:
-        GenviewError: neither a directory nor a model that can be fetched.
+        GenviewError: neither a directory nor in the cache.
     """
-    name = view.model or default_model(view.mode)
-    found = models.resolve(name)
-    if isinstance(found, Path) or Path(found).is_dir():
-        return Path(found)
-    try:
-        return Path(DiffusionPipeline.download(found, revision=view.revision, variant=view.variant))
-    except Exception as error:  # the hub's client raises many kinds, all of which mean: not to be had
-        raise GenviewError(
-            f"model {name!r}: no such directory, and it cannot be fetched from the hub: {error}"
-        ) from error
+    return models.folder(view.model or default_model(view.mode), "model_index.json", view.revision)
 
 
 def digest(folder: Path, variant: str | None) -> str:

@@ -32,7 +32,7 @@ def load(auto_class: Any, name: str, **options: Any) -> Any:
     except (OSError, ValueError) as error:
         raise GenviewError(
             f"guidance.model {name!r} cannot be loaded as {auto_class.__name__}: {str(error).splitlines()[0]}; "
-            "give a hub id (and have its files in the cache of a machine without network) or a local directory"
+            "give a hub id whose files `genview fetch` has brought into the cache, or a local directory"
         ) from error
 
 

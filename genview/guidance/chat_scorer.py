@@ -23,8 +23,8 @@ class ChatScorer:
     def __init__(self, guidance: Guidance):
         self.guidance = guidance
         self.batch_size = guidance.batch_size
-        name = str(load.resolve(guidance.model))
-        options = {"revision": guidance.revision, "trust_remote_code": guidance.trust_remote_code}
+        name = str(load.folder(guidance.model or "", "config.json", guidance.revision))
+        options = {"trust_remote_code": guidance.trust_remote_code}
         processor = chat_model.load(self.processor_class, name, **options)
         device = placement.default()
         precision = placement.precision(guidance.precision, device, f"model {guidance.model}")

@@ -6,10 +6,12 @@ import atexit
 import json
 import shutil
 import tempfile
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
@@ -17,6 +19,7 @@ from genview import provenance
 from genview.errors import GenviewError
 
 PREFIX = "small/"
+HUB = "hf-hub:"
 
 NAMES = tuple(PREFIX + part for part in ("clip", "unclip", "text2image", "judge"))
 
@@ -48,12 +51,53 @@ def resolve(model: str | Path) -> str | Path:
     return path if path.exists() else str(model)
 
 
+def on_hub(model: str | None) -> str | None:
+    """The repository of the hub that a model's name means; None: shipped, a folder, or an architecture by name."""
+    name = (model or PREFIX).removeprefix(HUB)
+    path_like = name.startswith((PREFIX, ".", "/", "~", "weights/")) or Path(name).exists()
+    return name if name.count("/") == 1 and not path_like else None
+
+
+def cached(repository: str, names: Iterable[str], revision: str | None) -> Path | None:
+    """The first of several files of a repository that is in the hub's cache. Nothing is fetched."""
+    found = (huggingface_hub.try_to_load_from_cache(repository, name, revision=revision) for name in names)
+    return next((Path(path) for path in found if isinstance(path, str)), None)
+
+
+def folder(model: str | Path, file: str, revision: str | None) -> Path:
+    """The folder of a model: shipped, the user's, or in the hub's cache. Nothing is fetched.
+
+    Args:
+        model: its name.
+        file: a file by which a model of this kind is known.
+        revision: of a model of the hub.
+
+    Raises:
+        GenviewError: it is nowhere.
+    """
+    found = resolve(model)
+    if isinstance(found, Path):
+        return found
+    if (repository := on_hub(found)) and (there := cached(repository, (file,), revision)):
+        return there.parent
+    at = f" at revision {revision}" if revision else ""
+    raise GenviewError(
+        f"model {str(model)!r}{at}: no such folder, and not in the hub's cache; `genview fetch --config FILE` fetches "
+        "all that a study needs"
+    )
+
+
 def weight_files(folder: Path, variant: str | None) -> list[Path]:
     """The safetensors files of a pipeline's component that diffusers would choose for a variant such as ``fp16``."""
-    files = sorted(folder.glob("*.safetensors"))
-    of_variant = [file for file in files if variant and f".{variant}" in file.name]
+    return of_variant(sorted(folder.glob("*.safetensors")), variant)
+
+
+def of_variant(files: Iterable[Path], variant: str | None) -> list[Path]:
+    """Those of a component's files that hold the weights of a variant; the plain ones where it has none."""
+    files = [file for file in files if file.suffix == ".safetensors"]
+    wanted = [file for file in files if variant and f".{variant}" in file.name]
     plain = [file for file in files if not any(f".{name}" in file.name for name in ("fp32", "fp16", "bf16"))]
-    return of_variant or plain
+    return wanted or plain
 
 
 def sha256(path: str | Path) -> str:

@@ -2,11 +2,9 @@
 
 import importlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import huggingface_hub
 
 from genview import provenance, words
 from genview.config.encoders import Encoder
@@ -26,15 +24,9 @@ ARCHITECTURES = Path(__file__).parent.parent / "encoders/architectures"
 
 def present(study: Study) -> Iterator[Problem]:
     """Encoders, pipelines, language models and vectors that could not be loaded."""
-    used = {
-        "foreground": {study.foreground.encoder},
-        "audit": set(study.audit.encoders),
-        "training": set(),
-        "evaluation": set(study.evaluation.encoders),
-    }
-    if any(run.uses_quality for run in study.runs.values()):
-        used["training"].add(study.quality_encoder)
-    for stage, names in used.items():
+    if study.weights_lock and not Path(study.weights_lock).is_file():
+        yield Problem("study", f"weights_lock: no file {study.weights_lock}; `genview fetch --config FILE` writes it")
+    for stage, names in study.encoders_used().items():
         for name in sorted(names):
             if wrong := _encoder(study.encoders[name]):
                 yield Problem(stage, f"encoders.{name}.{wrong}")
@@ -93,7 +85,7 @@ def _folder(model: str, file: str, revision: str | None) -> tuple[Path | None, s
     if resolved.exists():
         return resolved, None
     hub_like = name.count("/") == 1 and not name.startswith((".", "/", "~"))
-    if hub_like and (found := _cached(name, [file], revision)):
+    if hub_like and (found := models.cached(name, [file], revision)):
         return found.parent, None
     if name.startswith("stabilityai/stable-diffusion-2"):
         return (
@@ -106,14 +98,9 @@ def _folder(model: str, file: str, revision: str | None) -> tuple[Path | None, s
     return None, f"{name} is neither a path nor in the hub's cache; {hint}"
 
 
-def _cached(repository: str, files: Iterable[str], revision: str | None) -> Path | None:
-    """The first of several files of a repository that is in the hub's cache."""
-    found = (huggingface_hub.try_to_load_from_cache(repository, file, revision=revision) for file in files)
-    return next((Path(path) for path in found if isinstance(path, str)), None)
-
-
 def _fetch(repository: str, revision: str | None) -> str:
-    return f"hf download {repository}" + (f" --revision {revision}" if revision else "")
+    alone = f"hf download {repository}" + (f" --revision {revision}" if revision else "")
+    return f"genview fetch --config FILE, with all that the study needs, or alone by: {alone}"
 
 
 def _digest_problem(file: Path, expected: str | None) -> str | None:
@@ -161,7 +148,16 @@ def _named_encoder(encoder: Encoder) -> str | None:
             return _digest_problem(Path(given), encoder.sha256)
         known = f"a tag of {encoder.model} ({', '.join(tags) or 'there is none'})"
         return f"pretrained: {given!r} is neither {known} nor a file{words.nearest(given, tags)}"
-    return _tagged_weights(encoder, library)
+    return _tagged_weights(encoder, library) or _tokenizer(encoder, library)
+
+
+def _tokenizer(encoder: Encoder, library: Any) -> str | None:
+    """A tokenizer of the hub that an open_clip model names, where the cache does not hold it."""
+    text = library.get_model_config(encoder.model)["text_cfg"] if encoder.library == "open_clip" else {}
+    repository = text.get("hf_tokenizer_name")
+    if not repository or models.cached(repository, files.TOKENIZERS, None):
+        return None
+    return f"model: its tokenizer {repository} is not in the hub's cache; it is fetched by: {_fetch(repository, None)}"
 
 
 def _tagged_weights(encoder: Encoder, library: Any) -> str | None:
@@ -177,7 +173,7 @@ def _tagged_weights(encoder: Encoder, library: Any) -> str | None:
     else:
         tag = library.get_pretrained_cfg(f"{encoder.model}.{encoder.pretrained}")
         repository, name = tag.hf_hub_id, tag.hf_hub_filename
-    file = _cached(repository, [name] if name else files.PREFERRED, encoder.revision)
+    file = models.cached(repository, [name] if name else files.PREFERRED, encoder.revision)
     if file:
         return _digest_problem(file, encoder.sha256)
     hint = f"it is fetched by: {_fetch(repository, encoder.revision)}"

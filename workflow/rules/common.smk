@@ -1,5 +1,6 @@
 import functools
 import gc
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from genview.data import fingerprint
 from genview.data.keys import group_names, group_of, shard_names
 from genview.errors import GenviewError
 from genview.evaluation import catalogue
+
+# No job asks the hub for anything: what a study needs has been fetched (`genview fetch`), and two hundred jobs that ask
+# at once are refused. The variable is handed to the jobs, on a cluster too.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 # Planning makes millions of objects that all live to its end: looking for garbage among them is a tenth of its time.
 gc.set_threshold(200_000, 20, 20)
