@@ -51,6 +51,8 @@ CLAIMS = {
     "genview fetch --config config/photos.yaml --dry-run": "tests/test_fetch.py::test_one_command_fetches",
     "genview fetch --config config/photos.yaml": "tests/test_fetch.py::test_one_command_fetches",
     "python -m genview config": RUN,
+    "python -m genview remake img 0000000 --to view.jpg": "tests/test_study.py::test_any_view_is_made_again",
+    "python -m genview export published": "tests/test_study.py::test_any_view_is_made_again",
     "snakemake --forcerun guidance_score": PLAN,
     "snakemake --configfile config/cc3m.yaml -n": PLAN_SMALL,
     "python benchmarks/on_gpu.py": PARSED,

@@ -11,9 +11,11 @@ import time
 import kills
 import pytest
 import small_disk
+from PIL import Image
 from workspace import Workspace
 
 from genview import tables
+from genview.data import published
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +74,25 @@ def test_no_artifact_holds_a_path_of_this_machine(study):
     for path in (study.root / "results/smoke").rglob("*"):
         if path.is_file() and "/logs/" not in str(path) and "/costs/" not in str(path):
             assert machine not in path.read_bytes(), path
+
+
+def test_any_view_is_made_again_and_conditions_are_exported_by_command(study, tmp_path):
+    config = SMOKE[1]
+    keys = tables.read(study.root / "results/smoke/data/manifest.parquet", tables.MANIFEST, ["key"])["key"].to_pylist()
+    for view in ("img", "txt"):
+        done = study.python("-m", "genview", "remake", view, keys[0], "--config", config, "--to", str(tmp_path / view))
+        assert "byte for byte" in done.stdout and '"noise_level"' in done.stdout
+        assert Image.open(tmp_path / view).format == "JPEG"
+    for words, said in (
+        (("imag", keys[0]), "did you mean 'img'"),
+        (("img", "nobody"), "no image 'nobody'"),
+        (("img", keys[0], "--sample", "7"), "there is no sample 7"),
+    ):
+        wrong = study.python("-m", "genview", "remake", *words, "--config", config, check=False)
+        assert wrong.returncode == 1 and said in wrong.stderr and "Traceback" not in wrong.stderr
+    assert study.python("-m", "genview", "export", str(tmp_path / "csv"), "--config", config).stdout.count(".csv") == 4
+    infos = published.read_csv(tmp_path / "csv/infos.csv", "infos")
+    assert len(infos) == len(keys) and infos["noise_level"].null_count == 0
 
 
 def test_one_artifact_makes_only_what_it_needs(tmp_path):

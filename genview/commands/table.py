@@ -2,7 +2,7 @@
 
 from types import ModuleType
 
-from genview.commands import accept, check, compare, config, fetch, run
+from genview.commands import accept, check, compare, config, export, fetch, remake, run
 
 COMMANDS: dict[str, ModuleType] = {
     "run": run,
@@ -11,4 +11,6 @@ COMMANDS: dict[str, ModuleType] = {
     "fetch": fetch,
     "compare": compare,
     "accept": accept,
+    "remake": remake,
+    "export": export,
 }
