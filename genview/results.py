@@ -16,8 +16,8 @@ from genview import tables
 from genview.errors import GenviewError
 from genview.evaluation import outcomes
 from genview.evaluation.catalogue import file_name
-from genview.report import summary
-from genview.report.differences import between
+from genview.report import aggregate, summary
+from genview.report.differences import of_studies
 from genview.report.results import Results
 from genview.report.summary import Measurement
 
@@ -31,6 +31,7 @@ class StudyResults:
         folder: ``results/<study>``.
         configuration: the effective one that its report was made with.
         rows: every number that was measured, as in ``summary.csv``.
+        artifacts: the folder as the report reads it.
 
     Raises:
         GenviewError: the folder holds no finished study.
@@ -43,7 +44,7 @@ class StudyResults:
             raise GenviewError(f"{folder}: no finished study: configuration.json and summary.csv come with its report")
         self.configuration: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         self.rows = summary.read(numbers)
-        self._results = Results(self.folder, self.configuration)
+        self.artifacts = Results(self.folder, self.configuration)
 
     @cached_property
     def measurements(self) -> pd.DataFrame:
@@ -85,15 +86,23 @@ class StudyResults:
         return self._task("mmvp")
 
     @property
+    def aggregates(self) -> pd.DataFrame:
+        """Means over datasets, by task and group: run, dataset (the list), metric, value, low, high, count (datasets).
+
+        ``mean_above_chance`` is the mean of each dataset's share of the way from chance to 100 %.
+        """
+        return self._task(aggregate.TASK)
+
+    @property
     def duplicates(self) -> pd.DataFrame:
         """Shares of test images that are among the study's: dataset, metric, value, low, high, count."""
-        found = self._results.duplicates().items()
+        found = self.artifacts.duplicates().items()
         return pd.DataFrame([{"dataset": name, **row} for name, record in found for row in record["results"]])
 
     @property
     def audits(self) -> pd.DataFrame:
         """What the audit measured of each view set: view, metric, value, its interval, and what it is grouped by."""
-        found = ((view, self._results.json(f"views/{view}/quality.json")) for view in self.configuration["views"])
+        found = ((view, self.artifacts.json(f"views/{view}/quality.json")) for view in self.configuration["views"])
         return pd.DataFrame([{"view": view, **row} for view, record in found if record for row in record["results"]])
 
     @property
@@ -101,15 +110,15 @@ class StudyResults:
         """The logged steps of each run: run, step, losses, monitors."""
         runs = self.configuration["runs"]
         return pd.DataFrame(
-            [{"run": run, **line} for run in runs for line in self._results.lines(f"runs/{run}/metrics.jsonl")]
+            [{"run": run, **line} for run in runs for line in self.artifacts.lines(f"runs/{run}/metrics.jsonl")]
         )
 
     @property
     def images(self) -> pd.DataFrame:
         """One row an image: the manifest's columns, and the conditions that its views were made with, if there are."""
-        manifest = self._results.table("data/manifest.parquet", tables.MANIFEST)
+        manifest = self.artifacts.table("data/manifest.parquet", tables.MANIFEST)
         found = pd.DataFrame() if manifest is None else manifest.to_pandas()
-        conditions = self._results.table("conditions/conditions.parquet", tables.CONDITIONS)
+        conditions = self.artifacts.table("conditions/conditions.parquet", tables.CONDITIONS)
         if manifest is None or conditions is None:
             return found
         return found.merge(conditions.drop_columns(["caption"]).to_pandas(), on="key", how="left", validate="1:1")
@@ -117,7 +126,7 @@ class StudyResults:
     @property
     def rejected(self) -> pd.DataFrame:
         """What was refused at ingestion: source, reason, kind."""
-        found = self._results.table("data/rejected.parquet", tables.REJECTED)
+        found = self.artifacts.table("data/rejected.parquet", tables.REJECTED)
         return pd.DataFrame() if found is None else found.to_pandas()
 
     def outcomes(self, task: str, run: str, dataset: str) -> pd.DataFrame:
@@ -148,7 +157,7 @@ def compare(first: StudyResults, second: StudyResults) -> pd.DataFrame:
     The interval is of the paired difference over the same test images (bootstrap), where both keep their outcomes.
     """
     known = {(row.run, row.task, row.dataset, row.metric): row for row in second.rows}
-    find, found = between(first.folder, second.folder), []
+    find, found = of_studies(first.artifacts, second.artifacts), []
     for row in first.rows:
         other = known.get((row.run, row.task, row.dataset, row.metric))
         if other:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genview.report import drawing, evaluation, foreground, origin, pictures, summary, wording
+from genview.report import aggregate, drawing, evaluation, foreground, origin, pictures, summary, wording
 from genview.report.results import Results
 from genview.report.summary import Measurement
 
@@ -189,10 +189,10 @@ def test_a_weak_orientation_is_said_at_the_head_of_the_page(tmp_path):
 
 
 def test_chance_is_what_guessing_reaches():
-    assert evaluation.chance({"classes": 10}, "knn_top1") == 0.1
-    assert evaluation.chance({"classes": ["a", "b"]}, "top5") == 1
-    assert evaluation.chance({"split": {"images": 1000}}, "text_recall_at_10") == 0.01
-    assert evaluation.chance({}, "top1") is None
+    assert aggregate.chance({"classes": 10}, "knn_top1") == 0.1
+    assert aggregate.chance({"classes": ["a", "b"]}, "top5") == 1
+    assert aggregate.chance({"split": {"images": 1000}}, "text_recall_at_10") == 0.01
+    assert aggregate.chance({}, "top1") is None
 
 
 def test_the_summary_has_one_row_per_run_and_metric_and_reads_back(folder):

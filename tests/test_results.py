@@ -20,7 +20,7 @@ def test_tables_hold_every_number_of_the_summary(folder):
     study = results.open(folder)
     rows = summary.read(folder / "summary.csv")
     assert len(study.measurements) == len(rows)
-    tasks = ("probes", "zeroshot", "retrieval", "finetune", "detection", "mmvp")
+    tasks = ("probes", "zeroshot", "retrieval", "finetune", "detection", "mmvp", "aggregates")
     assert sum(len(getattr(study, task)) for task in tasks) == len(rows)
     (row,) = study.probes.query("run == 'all_views' and dataset == 'digits' and metric == 'top1'").itertuples()
     (said,) = (r for r in rows if (r.run, r.task, r.dataset, r.metric) == ("all_views", "probes", "digits", "top1"))

@@ -81,27 +81,53 @@ def difference(
     first: pa.Table, second: pa.Table, metric: str, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Difference | None:
     """Second minus first in a metric; None where they are not about the same test images in the same order."""
-    names = [name for name in ("key", "label", "query") if name in first.column_names]
-    if first.column_names != second.column_names or not first.select(names).equals(second.select(names)):
-        return None
+    values = resampled(second, metric, before=first, resamples=resamples, seed=seed)
     one, other = correct(first, metric), correct(second, metric)
-    if one is None or other is None or not len(one[0]):
+    if values is None or one is None or other is None:
         return None
     (before, labels, images), after = one, other[0]
     kind = "mean_per_class" if metric.endswith("mean_per_class") else "top1"
     value = accuracy.value(kind, after, labels) - accuracy.value(kind, before, labels)
-    changes = after.astype(np.float64) - before.astype(np.float64)
+    low, high = np.quantile(values, [(1 - accuracy.LEVEL) / 2, (1 + accuracy.LEVEL) / 2])
+    return Difference(float(value), float(low), float(high), int(images.max()) + 1)
+
+
+def resampled(
+    outcomes: pa.Table, metric: str, *, before: pa.Table | None = None, resamples: int = RESAMPLES, seed: int = 0
+) -> np.ndarray | None:
+    """A metric over resamples of the test images, float64 [resamples]; None where the outcomes do not give it.
+
+    Args:
+        outcomes: of a model.
+        metric: as in ``correct``.
+        before: of another model: the values are then differences, this one minus the other; None also where they are
+            not about the same test images in the same order.
+        resamples: how many.
+        seed: of the draws.
+    """
+    found = correct(outcomes, metric)
+    if found is None or not len(found[0]):
+        return None
+    hits, labels, images = found
+    changes = hits.astype(np.float64)
+    if before is not None:
+        names = [name for name in ("key", "label", "query") if name in before.column_names]
+        if before.column_names != outcomes.column_names or not before.select(names).equals(outcomes.select(names)):
+            return None
+        earlier = correct(before, metric)
+        if earlier is None:
+            return None
+        changes -= earlier[0].astype(np.float64)
     count, random = int(images.max()) + 1, np.random.default_rng(seed)
     sums, sizes = np.bincount(images, changes, count), np.bincount(images, minlength=count)
     values = np.empty(resamples)
     for index in range(resamples):
         rows = random.integers(count, size=count)
-        if kind == "mean_per_class":
+        if metric.endswith("mean_per_class"):
             values[index] = _per_class(changes[rows], labels[rows])
         else:
             values[index] = sums[rows].sum() / sizes[rows].sum()
-    low, high = np.quantile(values, [(1 - accuracy.LEVEL) / 2, (1 + accuracy.LEVEL) / 2])
-    return Difference(float(value), float(low), float(high), count)
+    return values
 
 
 def _per_class(changes: np.ndarray, labels: np.ndarray) -> float:

@@ -14,7 +14,18 @@ import jinja2
 from markupsafe import Markup
 
 from genview import __version__, atomic
-from genview.report import conditions, data, drawing, evaluation, foreground, origin, summary, training, views
+from genview.report import (
+    aggregate,
+    conditions,
+    data,
+    drawing,
+    evaluation,
+    foreground,
+    origin,
+    summary,
+    training,
+    views,
+)
 from genview.report.blocks import Section
 from genview.report.results import Results
 
@@ -80,7 +91,7 @@ def run(
     study = Results(results, configuration)
     parts = sections(study)
     atomic.write_json(configuration_file, dict(configuration))
-    summary.write(summary.measurements(study), summary_file)
+    summary.write([*summary.measurements(study), *aggregate.measurements(study)], summary_file)
     shutil.rmtree(figures, ignore_errors=True)
     for part in parts:
         for block in part.blocks:

@@ -11,11 +11,11 @@ from rich.table import Table
 
 from genview import results, words
 from genview.evaluation.outcomes import Difference
+from genview.report import aggregate, evaluation, wording
 from genview.report import differences as differences_of_images
-from genview.report import wording
 from genview.report.summary import Measurement
 
-TASKS = {"probes": "Linear probe and k-NN", "zeroshot": "Zero-shot", "retrieval": "Retrieval"}
+TASKS = {aggregate.TASK: "Means over data sets", **{task: title for task, (title, _) in evaluation.TASKS.items()}}
 CLEAR = ("higher", "lower")
 NOT_COMPARED = ("study", "results", "training")
 """Names, and what all runs share: it shows in the runs."""
@@ -102,7 +102,7 @@ def show(first: str | Path, second: str | Path, console: Console | None = None) 
         console.print("No run, dataset and metric is measured in both.")
         return
     clear, hidden, others, together = 0, 0, 0, 0
-    find = differences_of_images.between(Path(first), Path(second))
+    find = differences_of_images.of_studies(studies[0].artifacts, studies[1].artifacts)
     for task, title in TASKS.items():
         table, main = _table(f"{title}, per cent", *names, "difference", "", fold=False), set()
         for one, other in (pair for pair in shared if pair[0].task == task):

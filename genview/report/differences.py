@@ -6,7 +6,7 @@ from pathlib import Path
 
 from genview.evaluation import outcomes
 from genview.evaluation.outcomes import Difference
-from genview.report import wording
+from genview.report import aggregate, wording
 from genview.report.blocks import Block, Cell, Table
 from genview.report.results import Results
 from genview.report.summary import Measurement
@@ -37,6 +37,19 @@ def between(first: Path, second: Path) -> Finder:
         return outcomes.difference(*tables, one.metric)
 
     return find
+
+
+def of_studies(first: Results, second: Results) -> Finder:
+    """The same for every measurement of two studies, means over datasets among them."""
+    find = between(first.folder, second.folder)
+
+    @cache
+    def both(one: Measurement, other: Measurement) -> Difference | None:
+        if one.task == other.task == aggregate.TASK:
+            return aggregate.difference(first, second, one, other)
+        return find(one, other)
+
+    return both
 
 
 def shown(difference: Difference) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from genview import provenance
-from genview.report import differences, drawing, pictures, wording
+from genview.report import aggregate, differences, drawing, pictures, wording
 from genview.report.blocks import Block, Card, Cell, Figure, Gallery, Note, Section, Table
 from genview.report.differences import Finder
 from genview.report.results import Results
@@ -35,7 +35,9 @@ def section(results: Results) -> Section | None:
     records = results.evaluations()
     rows = [row for row in measured if _shown(row, records)]
     find = differences.between(results.folder, results.folder)
-    blocks: list[Block] = []
+    means = aggregate.measurements(results)
+    over = differences.of_studies(results, results)
+    blocks: list[Block] = _means(means, over)
     for task, (title, _) in TASKS.items():
         chosen = [row for row in rows if row.task == task]
         if chosen:
@@ -51,7 +53,49 @@ def section(results: Results) -> Section | None:
         "guessing would reach. All other metrics are in summary.csv."
     )
     own = [row for row in rows if row.metric == records[row.task, row.run, row.dataset].get("metric", row.metric)]
-    return Section("evaluation", "Evaluation", lead, blocks, headline(own, find))
+    return Section("evaluation", "Evaluation", lead, blocks, " ".join([*_of_means(means, over), headline(own, find)]))
+
+
+def _means(rows: list[Measurement], find: Finder) -> list[Block]:
+    """Means over datasets by run, with the list that each is over."""
+    runs = list(dict.fromkeys(row.run for row in rows))
+    body = []
+    for (_, name, metric), by_run in _lines(rows).items():
+        task, _, rest = name.partition(", ")
+        group, _, listed = rest.partition(": ")
+        marked = best(list(by_run.values()), find)
+        cells = [_cell(by_run.get(run), marked) for run in runs]
+        body.append([Cell(f"{TASKS[task][1]}, {group}", f"{wording.title(metric)}, over {listed}"), *cells])
+    if not body:
+        return []
+    columns = ["mean over", *runs]
+    caption = (
+        "Each data set counts once, by its own metric (retrieval: the smallest recall, both ways). Small print: 95 % "
+        "interval, test images of each data set resampled. Groups are VTAB's."
+    )
+    return [Table("Means over data sets", columns, body, caption, numeric=range(1, len(columns)))]
+
+
+def _of_means(rows: list[Measurement], find: Finder) -> list[str]:
+    """A sentence on the mean over all probed datasets, of the run where it is largest against the next one."""
+    chosen = [
+        row for row in rows if row.dataset.startswith(f"probes, {aggregate.ALL}: ") and row.metric == aggregate.MEAN
+    ]
+    if len(chosen) < 2:
+        return []
+    first, second = sorted(chosen, key=lambda row: -row.value)[:2]
+    paired = find(second, first)
+    by = f", a difference of {' '.join(differences.shown(paired))} points" if paired else ""
+    return [
+        f"Mean over {wording.plural(first.count or 0, 'probed data set')}: {first.run} {wording.percent(first.value)} "
+        f"against {wording.percent(second.value)} of {second.run}{by}."
+    ]
+
+
+def _cell(row: Measurement | None, marked: Measurement | None) -> Cell:
+    if row is None:
+        return Cell("–")
+    return Cell(wording.percent(row.value), wording.interval(row.low, row.high, share=True), row is marked)
 
 
 def headline(rows: list[Measurement], find: Finder | None = None) -> str:
@@ -106,19 +150,6 @@ def _lines(rows: list[Measurement]) -> dict[tuple[str, str, str], dict[str, Meas
     return lines
 
 
-def chance(record: Mapping[str, Any], metric: str) -> float | None:
-    """What guessing reaches, where the record says among how many."""
-    if record.get("chance") is not None:
-        return record["chance"]
-    classes, images = record.get("classes"), (record.get("split") or {}).get("images")
-    if "_recall_at_" in metric:
-        return min(1.0, int(metric.rsplit("_", 1)[1]) / images) if images else None
-    if classes is None:
-        return None
-    number = classes if isinstance(classes, int) else len(classes)
-    return min(1.0, (5 if metric.endswith("top5") else 1) / number)
-
-
 def _table(
     title: str, rows: list[Measurement], records: Mapping[tuple[str, str, str], dict[str, Any]], find: Finder
 ) -> Table:
@@ -126,19 +157,10 @@ def _table(
     body = []
     for (task, dataset, metric), by_run in _lines(rows).items():
         marked = best(list(by_run.values()), find)
-        cells = [
-            Cell(
-                wording.percent(by_run[run].value),
-                wording.interval(by_run[run].low, by_run[run].high, share=True),
-                by_run[run] is marked,
-            )
-            if run in by_run
-            else Cell("–")
-            for run in runs
-        ]
+        cells = [_cell(by_run.get(run), marked) for run in runs]
         first = next(iter(by_run.values()))
         notes = [wording.title(metric), f"{wording.plural(first.count, 'test item')}" if first.count else ""]
-        guessing = chance(records[task, first.run, dataset], metric)
+        guessing = aggregate.chance(records[task, first.run, dataset], metric)
         notes.append(f"chance {wording.percent(guessing)}" if guessing is not None else "")
         body.append([Cell(dataset, ", ".join(note for note in notes if note)), *cells])
     columns = ["dataset", *runs]
@@ -179,7 +201,7 @@ def _shown(row: Measurement, records: Mapping[tuple[str, str, str], dict[str, An
         return True
     if row.task == "mmvp":  # of features other than the first the mean alone
         return row.metric == own or ":" not in row.metric or row.metric.startswith(f"{own}: ")
-    guessing = chance(record, "top1")
+    guessing = aggregate.chance(record, "top1")
     return row.metric in (own, f"knn_{own}") or (row.metric == "top5" and (guessing or 0) <= 1 / TOP5_FROM)
 
 

@@ -76,6 +76,8 @@ def title(name: str) -> str:
         "knn_top5": "k-NN top-5",
         "mean_per_class": "mean per class",
         "knn_mean_per_class": "k-NN mean per class",
+        "mean": "mean",
+        "mean_above_chance": "mean share of the way from chance to 100 %",
         "box_ap": "box AP",
         "box_ap50": "box AP50",
         "box_ap75": "box AP75",
