@@ -83,10 +83,18 @@ def _runtime_only(block: Block) -> set[str]:
     return {name for name, field in type(block).model_fields.items() if RuntimeOnly in field.metadata}
 
 
+def _absent(block: Block) -> set[str]:
+    fields = type(block).model_fields.items()
+    return {name for name, field in fields if field.default is None and getattr(block, name) is None}
+
+
 def fingerprint(value: Any) -> Any:
-    """What of a value can change a result: blocks, at any depth, as plain values without `RuntimeOnly` settings."""
+    """What of a value can change a result: blocks, at any depth, as plain values without `RuntimeOnly` settings.
+
+    A setting that is null by default and null counts for nothing: a version that adds one re-runs nothing.
+    """
     if isinstance(value, Block):
-        marked, plain = _runtime_only(value), value.model_dump(mode="json")
+        marked, plain = _runtime_only(value) | _absent(value), value.model_dump(mode="json")
         kept = {name: getattr(value, name) for name in plain if name not in marked}
         return {name: fingerprint(item) if _has_blocks(item) else plain[name] for name, item in kept.items()}
     if isinstance(value, Mapping):

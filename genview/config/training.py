@@ -25,6 +25,26 @@ class Freeze(Block):
     """The first so many blocks of the image tower, and what comes before them."""
 
 
+class LowRank(Block):
+    """LoRA: the weights stay, small matrices beside them learn, and are added to them at the end (arXiv 2106.09685)."""
+
+    kind: Literal["lora"] = "lora"
+    rank: int = Field(16, ge=1)
+    alpha: Annotated[float, Field(gt=0)] = 16.0
+    """What is learnt counts alpha / rank times."""
+    targets: tuple[Literal["qkv", "proj", "mlp"], ...] = Field(("qkv", "proj", "mlp"), min_length=1)
+    """Layers: queries, keys and values together; the attention's projection; both layers of the MLP."""
+
+
+class Anchor(Block):
+    """A distance to the initial encoder, added to the method's loss: what is held is not forgotten."""
+
+    weight: NonNegative = 1.0
+    """0: the distance is logged, as ``anchor_loss``, and nothing is held."""
+    feature: Literal["pooled", "embedding"] = "embedding"
+    """Of which the distance is measured: before or after the projection to the text space."""
+
+
 class OtherRun(Block):
     """A finished run."""
 
@@ -41,6 +61,10 @@ class RunModel(Block):
     """Weights to start from: a name of the block ``encoders``, a block like those there, or ``{run: NAME}``; the
     architecture follows from them. Null: random weights."""
     freeze: Freeze = Freeze()
+    adapt: LowRank | None = None
+    """Train small matrices beside the initial weights instead of these; null: train the weights."""
+    anchor: Anchor | None = None
+    """Hold the features near those of the initial weights; null: they go where the loss drives them."""
     architecture: ModelPath = "small"
     """``small``, ``base``, ``base_p32``, ``large`` (the study's), ``tiny`` (the default study's), ``resnet18``,
     ``resnet18_cifar``, ``resnet50``, ``vit_small`` (12 heads, as MoCo v3), any architecture of timm by its name, or a
@@ -49,6 +73,15 @@ class RunModel(Block):
     initial_logit_scale: float = 2.6592600369327783
     """Logarithm of the initial scale of the image-text logits (ln(1 / 0.07))."""
     freeze_patch_embedding: bool = False
+
+    @model_validator(mode="after")
+    def _starts_somewhere(self) -> "RunModel":
+        for name in ("adapt", "anchor"):
+            if getattr(self, name) is not None and self.initial is None:
+                raise ValueError(f"{name} is for weights to start from; say which in model.initial")
+        if self.adapt and (self.freeze.blocks or self.freeze.patch_embedding or self.freeze_patch_embedding):
+            raise ValueError("adapt: all weights of the image tower are frozen with it; leave `freeze` to text")
+        return self
 
 
 class Optimizer(Block):
@@ -169,6 +202,8 @@ class Run(Block):
             raise ValueError(f"cached_chunk is for methods that contrast within the batch, not for {name}")
         if self.cached_chunk and self.accumulate > 1:
             raise ValueError("cached_chunk and accumulate > 1 exclude each other")
+        if self.cached_chunk and self.model.anchor:
+            raise ValueError("cached_chunk and model.anchor exclude each other")
         if self.ema is not None and name in ("dino", "clever"):
             raise ValueError(f"ema: {name} exports its teacher, which is a moving average already")
         if isinstance(self.method, DIVA):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from genview.config.encoders import Encoder
 from genview.config.training import RunModel
-from genview.encoders import files, find, layers, towers
+from genview.encoders import files, find, layers, lora, towers
 from genview.errors import GenviewError
 from genview.models import load
 
@@ -378,10 +378,12 @@ def build(built: Architecture, settings: RunModel, *, seed: int, projection: boo
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _started(built, settings) if built.initial else skeleton(built, settings.initial_logit_scale)
-    if built.keeps_text:
-        model.requires_grad_(False)
-        (model.visual if projection else layers.trunk_of(model.visual)).requires_grad_(True)
-    layers.freeze(model, settings)
+        if built.keeps_text:
+            model.requires_grad_(False)
+            (model.visual if projection else layers.trunk_of(model.visual)).requires_grad_(True)
+        layers.freeze(model, settings)
+        if settings.adapt:
+            lora.adapt(model, settings.adapt, text=built.has_text and not settings.freeze.text)
     return model
 
 

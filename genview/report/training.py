@@ -20,6 +20,7 @@ MEANINGS = {
     "image_text_loss": "Contrast of each view with its caption, among all captions of the batch, and back.",
     "image_text_quality_loss": "The contrast with captions with each pair weighted by its quality.",
     "logit_scale": "Learned factor on the cosines of image and caption.",
+    "anchor_loss": "Distance (1 - cosine) to what the initial encoder makes of the same views: 0 = nothing has moved.",
     "fallbacks": "Views of a batch that were missing and replaced by their originals.",
     "distillation_loss": "Cross-entropy of the student's crops with the teacher's other large crop.",
     "orthogonality_loss": "Cosine between the equivariant parts' outputs for different views of an image.",

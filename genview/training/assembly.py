@@ -22,6 +22,7 @@ from genview.training.data.samples import Samples
 from genview.training.data.views import ViewIndex
 from genview.training.job import Job
 from genview.training.loop import batchnorm
+from genview.training.methods.anchored import Anchored
 from genview.training.methods.dino import DINO
 from genview.training.methods.diva import DIVA
 from genview.training.methods.genviewpp import GenViewPlusPlus
@@ -162,6 +163,8 @@ def assemble(job: Job, device: torch.device) -> Assembly:
             method: Method = DIVA(run, encoder, teacher, preprocess, image_size=architecture.image_size, seed=seed)
         else:
             method = METHODS[run.method.name](run, encoder, _scorer(job, preprocess, device))
+        if run.model.anchor:
+            method = Anchored(method, run.model.anchor)
     missing = {name: index.missing for name, index in indexes.items()}
     made_of = {"diffusion model": teacher.weights} if teacher else {}
     return Assembly(architecture, samples, method, seed, missing, made_of)

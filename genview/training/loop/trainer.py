@@ -17,7 +17,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from genview import atomic, placement, process, progress, provenance, randomness
-from genview.encoders import save
+from genview.encoders import lora, save
 from genview.errors import GenviewError
 from genview.training import assembly, card, collapse, job, schedule
 from genview.training.data import composition
@@ -283,6 +283,7 @@ class Trainer:
                 "samples_per_step": self.order.samples_per_step,
                 "peak_learning_rate": self.peak,
                 "parameters": sum(p.numel() for p in self.method.model.parameters()),
+                "trained_parameters": sum(p.numel() for p in self.method.model.parameters() if p.requires_grad),
                 "collapsed": self.collapsed,
                 **self.method.record(),
             }
@@ -295,7 +296,7 @@ class Trainer:
         self.accelerator.end_training()
 
     def _export(self, target: Path, record: dict[str, Any]) -> None:
-        trained = self.method.exported() if self.average is None else self.average.module
+        trained = lora.merged(self.method.exported() if self.average is None else self.average.module)
         architecture = self.assembly.architecture
         readme = card.text(self.job, architecture, record)
         save.write(target, trained, architecture, record=record, card=readme)
