@@ -224,6 +224,22 @@ class Mmvp(Block):
         return self
 
 
+class Interpolate(Block):
+    """Weights between a run's initial ones and its own (WiSE-FT, arXiv 2109.01903): what is gained, what is kept."""
+
+    runs: tuple[Name, ...] = Field(min_length=1)
+    """Runs that began at existing weights (``model.initial``)."""
+    alphas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((0.25, 0.5, 0.75), min_length=1)
+    """Shares of the way, in whole per cent; 0 and 1, the row before and the run, are measured anyway."""
+
+    @model_validator(mode="after")
+    def _in_per_cent(self) -> "Interpolate":
+        for alpha in self.alphas:
+            if abs(100 * alpha - round(100 * alpha)) > 1e-6:
+                raise ValueError(f"alphas: {alpha} is no whole number of per cent")
+        return self
+
+
 class Duplicates(Block):
     """Pretraining images that are also test images."""
 
@@ -244,6 +260,10 @@ class Evaluation(Block):
 
     encoders: tuple[Name, ...] = ()
     """Names of the block ``encoders`` that are evaluated like runs, and shown beside them."""
+    curve: tuple[Name, ...] = ()
+    """Runs whose kept epochs (``checkpoints.keep_epochs``) are evaluated too, by probe, zero-shot and retrieval."""
+    interpolate: Interpolate | None = None
+    """Evaluate weights between a run's beginning and its end in the same way."""
     root: FilePath = "datasets"
     """Folder of torchvision's datasets; nothing is downloaded unless ``download`` is true."""
     download: bool = False

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from genview import words
+from genview.config import derived
 from genview.config.base import Block, FilePath, Name, RuntimeOnly
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
@@ -77,7 +79,7 @@ class Study(Block):
             for view in run.data.always:
                 if view not in run.data.views:
                     problems.append(f"runs.{run_name}.data.always: {view!r} is not among the run's views")
-        problems += self._wrong_starts()
+        problems += [*self._wrong_starts(), *self._wrong_curves()]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -111,6 +113,23 @@ class Study(Block):
             "training": quality,
             "evaluation": set(self.evaluation.encoders),
         }
+
+    def _wrong_curves(self) -> Iterator[str]:
+        asked = [("curve", name) for name in self.evaluation.curve]
+        if self.evaluation.interpolate:
+            asked += [("interpolate.runs", name) for name in self.evaluation.interpolate.runs]
+        for where, name in asked:
+            run = self.runs.get(name)
+            if run is None:
+                near = words.nearest(name, self.runs) or f"; there are {', '.join(sorted(self.runs)) or 'none'}"
+                yield f"evaluation.{where}: no run {name!r}{near}"
+            elif where == "curve" and not run.checkpoints.keep_epochs:
+                yield f"evaluation.curve: {name} keeps no epoch; say which in runs.{name}.checkpoints.keep_epochs"
+            elif where == "interpolate.runs" and run.model.initial is None:
+                yield f"evaluation.interpolate.runs: {name} began at random weights; it has no model.initial"
+        if not any(name not in self.runs for _, name in asked):
+            for name in sorted(self.derived().keys() & {*self.runs, *self.encoders}):
+                yield f"evaluation: {name!r} is a run or an encoder, and what is derived of another run; rename it"
 
     def initial(self, run: str) -> Encoder | str | None:
         """Where a run's weights come from: an encoder, the name of another run of this study, or nowhere (a seed)."""
@@ -152,4 +171,17 @@ class Study(Block):
         """
         before = [name for run in self.runs if (name := self.before(run)) and name not in self.runs]
         encoders = {name: self.encoder(name).has_text for name in [*self.evaluation.encoders, *before]}
-        return encoders | {name: self.has_text(name) for name in self.runs}
+        follow = {name: self.has_text(model.run) for name, model in self.derived().items()}
+        return encoders | {name: self.has_text(name) for name in self.runs} | follow
+
+    def derived(self) -> dict[str, derived.Derived]:
+        """Models that follow from a run and are evaluated like one, by name."""
+        return derived.of(
+            {
+                "evaluation": self.evaluation.model_dump(include={"curve", "interpolate"}),
+                "runs": {
+                    name: run.model_dump(include={"epochs": True, "checkpoints": {"keep_epochs"}})
+                    for name, run in self.runs.items()
+                },
+            }
+        )

@@ -58,8 +58,8 @@ def adapt(model: nn.Module, settings: LowRank, *, text: bool) -> None:
     ]
     if not any(name.startswith("visual.") for name in chosen):
         raise GenviewError(
-            f"model.adapt: {type(model.visual).__name__} has no layers {', '.join(settings.targets)}; LoRA is for towers of "
-            "linear layers, such as Vision Transformers"
+            f"model.adapt: {type(model.visual).__name__} has no layers {', '.join(settings.targets)}; LoRA is for "
+            "towers with linear layers, such as Vision Transformers"
         )
     model.requires_grad_(False)
     for name in chosen:

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from genview import provenance
-from genview.report import aggregate, differences, drawing, pictures, wording
+from genview.report import aggregate, curves, differences, drawing, pictures, wording
 from genview.report.blocks import Block, Card, Cell, Figure, Gallery, Note, Section, Table
 from genview.report.differences import Finder
 from genview.report.results import Results
@@ -33,9 +33,11 @@ def section(results: Results) -> Section | None:
     if not measured:
         return None
     records = results.evaluations()
-    rows = [row for row in measured if _shown(row, records)]
+    of_runs = results.derived()
+    shown = [row for row in measured if _shown(row, records)]
+    rows = [row for row in shown if row.run not in of_runs]
     find = differences.between(results.folder, results.folder)
-    means = aggregate.measurements(results)
+    means = [row for row in aggregate.measurements(results) if row.run not in of_runs]
     over = differences.of_studies(results, results)
     blocks: list[Block] = _means(means, over)
     for task, (title, _) in TASKS.items():
@@ -44,8 +46,9 @@ def section(results: Results) -> Section | None:
             blocks.append(_table(title, chosen, records, find))
             blocks.append(_figure(title, task, [row for row in chosen if row.metric != "top5"]))
     blocks += differences.table(results, _lines([row for row in rows if row.metric != "top5"]), TASKS)
+    blocks += curves.blocks(results, [row for row in shown if row.metric != "top5"], TASKS)
     blocks += _over_seeds(results, rows)
-    blocks += _protocol(records)
+    blocks += _protocol({key: record for key, record in records.items() if key[1] not in of_runs})
     lead = (
         "Each number stands over its 95 % interval. The best run of a row is marked only where its differences to all "
         f"others lie above 0 ({differences.HOW}; where those are not kept, where its interval lies above all others'); "

@@ -12,6 +12,7 @@ import safetensors.numpy
 from PIL import Image
 
 from genview import provenance, tables
+from genview.config import derived
 from genview.config.dataset import Dataset
 from genview.data import images, reader
 from genview.data.keys import group_names, shard_names
@@ -114,7 +115,12 @@ class Results:
         """Names of what was evaluated: encoders of the configuration, what runs started from, then runs."""
         runs = self.configuration["runs"]
         before = [name for run in runs if (name := self.before(run)) and name not in runs]
-        return [*dict.fromkeys([*self.configuration["evaluation"].get("encoders", ()), *before]), *runs]
+        encoders = dict.fromkeys([*self.configuration["evaluation"].get("encoders", ()), *before])
+        return [*encoders, *runs, *self.derived()]
+
+    def derived(self) -> dict[str, derived.Derived]:
+        """Models that follow from a run, by name."""
+        return derived.of(self.configuration)
 
     def before(self, run: str) -> str | None:
         """Under which name the weights that a run started from were evaluated (`config.study.Study.before`)."""

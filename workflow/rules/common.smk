@@ -27,6 +27,7 @@ except GenviewError as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = f"{STUDY.results}/{STUDY.study}"
+DERIVED = STUDY.derived()
 LOGS = f"{RESULTS}/logs"
 COSTS = f"{RESULTS}/costs"
 SHARDS = shard_names(STUDY.dataset.shards)
@@ -235,6 +236,9 @@ def measured():
                 f"{RESULTS}/{task}/{evaluated}/{catalogue.file_name(name)}.json"
                 for evaluated, has_text in STUDY.evaluated().items()
                 if task in ("probes", "finetune", "detection") or has_text
+                # A curve is of what is quick to measure.
+                if task not in ("finetune", "detection")
+                or evaluated not in DERIVED
                 for name in names
             ]
             for task, names in evaluated.items()
@@ -242,7 +246,9 @@ def measured():
         "mmvp": [
             f"{RESULTS}/mmvp/{evaluated}.json"
             for evaluated, has_text in STUDY.evaluated().items()
-            if STUDY.evaluation.mmvp and has_text
+            if STUDY.evaluation.mmvp
+            and has_text
+            and evaluated not in DERIVED
         ],
         "duplicates": [
             f"{RESULTS}/evaluation/duplicates/{catalogue.file_name(name)}.json"

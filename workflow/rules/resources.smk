@@ -231,8 +231,9 @@ def training_gpus():
 
 
 def evaluation_gpus(wildcards):
-    """GPUs of a job that evaluates a run or an encoder of the configuration."""
-    if wildcards.model in STUDY.runs:
-        tiny = STUDY.runs[wildcards.model].model.architecture == "tiny"
-        return 0 if tiny else 1
+    """GPUs of a job that evaluates a run, a model of one, or an encoder of the configuration."""
+    name = wildcards.model
+    run = DERIVED[name].run if name in DERIVED else name
+    if run in STUDY.runs:
+        return 0 if STUDY.runs[run].model.architecture == "tiny" else 1
     return gpus_for(STUDY.encoder(wildcards.model).model)
