@@ -49,7 +49,7 @@ def between(before: dict[str, Tensor], after: dict[str, Tensor], alpha: float, p
 
 
 def initial_state(run: Run, initial: Encoder, image_size: int | None) -> dict[str, Tensor]:
-    """The weights that a run began with, as its model has them.
+    """The weights that a run began with, as its model has them: tensors [...] by name.
 
     Args:
         run: its settings.
@@ -66,7 +66,7 @@ def write(before: dict[str, Tensor], model: str | Path, alpha: float, target: st
     """Write a model's directory with weights on the way to its own; everything else in it stays.
 
     Args:
-        before: of ``initial_state``.
+        before: tensors [...] of ``initial_state``.
         model: the directory of the trained model.
         alpha: 0: the initial weights; 1: the model's.
         target: the new directory, written whole or not at all.
