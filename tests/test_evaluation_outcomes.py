@@ -119,3 +119,29 @@ def test_a_probe_keeps_what_it_said_of_each_image(tmp_path):
         right, own, _ = outcomes.correct(found, metric)
         kind = metric.removeprefix("knn_")
         assert accuracy.value(kind, right, own) == pytest.approx(results[metric])
+
+
+def _said(right):
+    labels = np.arange(len(right)) % 3
+    said = np.where(right, labels, (labels + 1) % 3)
+    keys = [str(index) for index in range(len(right))]
+    return pa.table({"key": keys, "label": labels, "prediction": said, "neighbours": said}, schema=tables.OUTCOMES)
+
+
+def test_between_seeds_the_interval_holds_the_spread_of_both():
+    random = np.random.default_rng(1)
+    count, seeds = 400, 6
+    rates = {name: mean + random.normal(0, 0.04, seeds) for name, mean in (("control", 0.6), ("views", 0.68))}
+    groups = {name: [_said(random.random(count) < rate) for rate in of] for name, of in rates.items()}
+    found = outcomes.between_seeds(groups["control"], groups["views"], "top1")
+    shares = {name: [outcomes.correct(t, "top1")[0].mean() for t in of] for name, of in groups.items()}
+    assert found.value == pytest.approx(np.mean(shares["views"]) - np.mean(shares["control"]))
+    spread = np.sqrt(sum(np.var(of) / seeds for of in shares.values()))
+    images = np.sqrt(2 * 0.6 * 0.4 / (seeds * count))
+    assert found.high - found.low == pytest.approx(2 * 1.96 * np.hypot(spread, images), rel=0.25)
+    same = outcomes.between_seeds(groups["control"], groups["control"], "top1")
+    assert same.value == 0 and same.low < 0 < same.high
+    assert outcomes.between_seeds(groups["control"][:1], groups["views"], "top1") is None
+    fewer = [_said(random.random(count - 1) < 0.5) for _ in range(2)]
+    assert outcomes.between_seeds(fewer, groups["views"], "top1") is None
+    assert outcomes.between_seeds(groups["control"], groups["views"], "mean_per_class") is None

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genview.report import aggregate, drawing, evaluation, foreground, origin, pictures, summary, wording
+from genview.report import aggregate, drawing, evaluation, foreground, origin, pictures, seeds, summary, wording
 from genview.report.results import Results
 from genview.report.summary import Measurement
 
@@ -152,7 +152,7 @@ def test_which_measurement_is_the_best(intervals, marked):
 
 def test_runs_that_differ_in_their_seed_alone_are_averaged(tmp_path):
     runs = {"a-0": {"seed": 0}, "a-1": {"seed": 1}, "b-0": {"seed": 0, "epochs": 3}}
-    assert evaluation.seeds_apart(runs) == {"a": ["a-0", "a-1"]}
+    assert seeds.seeds_apart(runs) == {"a": ["a-0", "a-1"]}
     values = miniature_study.write(tmp_path, 4, runs={"originals": {"seed": 0}, "all_views": {"seed": 1}})
     section = evaluation.section(Results(tmp_path / "miniature", values))
     table = next(block for block in section.blocks if getattr(block, "title", "") == "Over seeds")

@@ -5,6 +5,7 @@ model is better on almost every resample of the images: the difference has an in
 the test images in which both models are looked at together (paired bootstrap, Efron 1979).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,6 +129,53 @@ def resampled(
         else:
             values[index] = sums[rows].sum() / sizes[rows].sum()
     return values
+
+
+def between_seeds(
+    first: Sequence[pa.Table], second: Sequence[pa.Table], metric: str, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Difference | None:
+    """Mean of the second group of models minus that of the first, each group trained with several seeds.
+
+    Both levels are resampled (hierarchical bootstrap, Davison and Hinkley 1997, section 3.8): seeds within each group,
+    and test images, the same for all models. With few seeds the interval is still too narrow.
+
+    Args:
+        first, second: outcomes of each model of a group; at least two models a group.
+        metric: as in ``correct``; other than ``mean_per_class``.
+        resamples: how many.
+        seed: of the draws.
+
+    Returns:
+        None where the models were not tested on the same images in the same order, or the metric is per class.
+    """
+    every = [*first, *second]
+    names = [name for name in ("key", "label", "query") if name in every[0].column_names]
+    if min(len(first), len(second)) < 2 or metric.endswith("mean_per_class"):
+        return None
+    if any(
+        t.column_names != every[0].column_names or not t.select(names).equals(every[0].select(names)) for t in every
+    ):
+        return None
+    found = [correct(table, metric) for table in every]
+    if any(each is None or not len(each[0]) for each in found):
+        return None
+    images = next(each[2] for each in found if each is not None)
+    count = int(images.max()) + 1
+    sizes = np.bincount(images, minlength=count)
+    sums = np.stack([np.bincount(images, each[0], count) for each in found if each is not None])
+    groups = (sums[: len(first)], sums[len(first) :])
+    random, values = np.random.default_rng(seed), np.empty(resamples)
+    for index in range(resamples):
+        rows = random.integers(count, size=count)
+        total = sizes[rows].sum()
+        before, after = (
+            group[random.integers(len(group), size=len(group))][:, rows].sum() / (len(group) * total)
+            for group in groups
+        )
+        values[index] = after - before
+    low, high = np.quantile(values, [(1 - accuracy.LEVEL) / 2, (1 + accuracy.LEVEL) / 2])
+    before, after = (group.sum() / (len(group) * sizes.sum()) for group in groups)
+    return Difference(float(after - before), float(low), float(high), count)
 
 
 def _per_class(changes: np.ndarray, labels: np.ndarray) -> float:

@@ -4,7 +4,10 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import pyarrow as pa
+
 from genview.evaluation import outcomes
+from genview.evaluation.catalogue import file_name
 from genview.evaluation.outcomes import Difference
 from genview.report import aggregate, wording
 from genview.report.blocks import Block, Cell, Table
@@ -19,6 +22,11 @@ Finder = Callable[[Measurement, Measurement], Difference | None]
 _read = cache(outcomes.read)
 
 
+def kept(folder: Path, row: Measurement) -> pa.Table | None:
+    """What was said of each test image behind a number; None: it was not kept."""
+    return _read(folder / row.task / row.run / f"{file_name(row.dataset)}.parquet")
+
+
 def between(first: Path, second: Path) -> Finder:
     """A function of two measurements, one of each folder of results: the second minus the first, where both keep
     what they said of the same test images.
@@ -28,10 +36,7 @@ def between(first: Path, second: Path) -> Finder:
     def find(one: Measurement, other: Measurement) -> Difference | None:
         if (one.task, one.dataset, one.metric) != (other.task, other.dataset, other.metric):
             return None
-        tables = [
-            _read(folder / row.task / row.run / f"{row.dataset.replace('/', '_')}.parquet")
-            for folder, row in ((first, one), (second, other))
-        ]
+        tables = [kept(folder, row) for folder, row in ((first, one), (second, other))]
         if any(table is None for table in tables):
             return None
         return outcomes.difference(*tables, one.metric)

@@ -2,13 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from statistics import fmean, stdev
 from typing import Any
 
 from PIL import Image
 
-from genview import provenance
-from genview.report import aggregate, curves, differences, drawing, pictures, wording
+from genview.report import aggregate, curves, differences, drawing, pictures, seeds, wording
 from genview.report.blocks import Block, Card, Cell, Figure, Gallery, Note, Section, Table
 from genview.report.differences import Finder
 from genview.report.results import Results
@@ -47,7 +45,7 @@ def section(results: Results) -> Section | None:
             blocks.append(_figure(title, task, [row for row in chosen if row.metric != "top5"]))
     blocks += differences.table(results, _lines([row for row in rows if row.metric != "top5"]), TASKS)
     blocks += curves.blocks(results, [row for row in shown if row.metric != "top5"], TASKS)
-    blocks += _over_seeds(results, rows)
+    blocks += seeds.blocks(results, _lines(rows), TASKS)
     blocks += _protocol({key: record for key, record in records.items() if key[1] not in of_runs})
     lead = (
         "Each number stands over its 95 % interval. The best run of a row is marked only where its differences to all "
@@ -239,32 +237,6 @@ def _plain(value: Any) -> str:
         return ", ".join(f"{name} {wording.count(n) if isinstance(n, int) else n}" for name, n in value.items())
     text = str(value)
     return text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
-
-
-def seeds_apart(runs: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Groups of runs that differ in their seed alone, by the first one's name without its number."""
-    alike: dict[str, list[str]] = {}
-    for name, run in runs.items():
-        alike.setdefault(provenance.digest({**run, "seed": None}), []).append(name)
-    return {names[0].rstrip("-_0123456789") or names[0]: names for names in alike.values() if len(names) > 1}
-
-
-def _over_seeds(results: Results, rows: list[Measurement]) -> list[Block]:
-    """Mean and standard deviation over the runs that differ in their seed alone."""
-    groups = seeds_apart(results.configuration["runs"])
-    if not groups:
-        return []
-    body = []
-    for (task, dataset, metric), by_run in _lines(rows).items():
-        cells = []
-        for names in groups.values():
-            values = [by_run[name].value for name in names if name in by_run]
-            deviation = f"± {100 * stdev(values):.1f}, {len(values)} seeds" if len(values) > 1 else ""
-            cells.append(Cell(wording.percent(fmean(values)), deviation) if values else Cell("–"))
-        body.append([Cell(dataset, f"{TASKS[task][1]}, {wording.title(metric)}"), *cells])
-    columns = ["dataset", *groups]
-    caption = "Mean over runs that differ in their seed alone; small print: standard deviation between seeds."
-    return [Table("Over seeds", columns, body, caption, numeric=range(1, len(columns)))]
 
 
 def duplicates(results: Results) -> Section | None:
