@@ -3,25 +3,26 @@
 # make docs:  the pages of docs/ as a site, in site/.
 
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: study test test-fast lint docs lock small_models clean
+.PHONY: study test test-fast test-pythons lint docs lock small_models clean
 
 # uv installs in a third of pip's time. It does not read pip's settings (of a mirror, say): where it fails, pip does it.
-.venv/installed: pyproject.toml requirements.lock
-	$(PYTHON) -m venv .venv || { echo "Python's venv module is needed: apt-get install python3-venv"; exit 1; }
+$(VENV)/installed: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is needed: apt-get install python3-venv"; exit 1; }
 	$(PIP) "$$(grep '^uv==' requirements.lock)"
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock || $(PIP) -r requirements.lock
 	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
-study: .venv/installed
+study: $(VENV)/installed
 	$(BIN)/snakemake
 	@echo "The report is in $(CURDIR)/results/default/report.html"
 
-lint: .venv/installed
+lint: $(VENV)/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/snakefmt --check Snakefile workflow
@@ -33,13 +34,17 @@ lint: .venv/installed
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
-test-fast: .venv/installed
+test-fast: $(VENV)/installed
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not slurm"
 
-docs: .venv/installed
+# The fast tests on each other Python that GenView supports and this machine has.
+test-pythons:
+	.ci/pythons
+
+docs: $(VENV)/installed
 	$(BIN)/mkdocs build --strict
 
-small_models: .venv/installed
+small_models: $(VENV)/installed
 	$(BIN)/snakemake small_models
 
 lock:

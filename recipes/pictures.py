@@ -1,6 +1,6 @@
 """The pictures of README.md, from a finished default study: views by noise level, masks, a curve.
 
-python -m recipes.pictures --results results/default --output docs/pictures
+python -m recipes.pictures
 """
 
 import argparse
@@ -26,7 +26,8 @@ from genview.report.results import Results
 SHOWN = 4
 """Originals, from little to much foreground."""
 SEED = 7
-CURVE = "figures/evaluation/probes.svg"
+CURVES = ("figures/evaluation/probes.svg", "figures/training/curve-effective-rank.svg")
+"""Of the report: points with intervals, a curve over the training."""
 
 
 def chosen(results: Results) -> list[dict]:
@@ -49,7 +50,7 @@ def by_level(study: Study, results: Results, keys: Sequence[str]) -> dict[str, l
         found[key] = []
         for level in study.noise_level.levels:
             request = ViewRequest(key, 0, None, "", level, float(view.guidance_scale or 1.0), SEED)
-            (pixels,) = sampler.sample([request], torch.from_numpy(vectors[key])[None])
+            (pixels,) = sampler.sample([request], torch.tensor(vectors[key])[None])
             found[key].append(np.asarray(pixels))
     return found
 
@@ -68,7 +69,7 @@ def _write(figure: Figure, path: Path) -> None:
 
 
 def run(configuration: str, folder: Path, output: Path) -> None:
-    """Write ``views.png``, ``masks.png`` and ``probes.svg``."""
+    """Write ``views.png``, ``masks.png`` and two figures of the report."""
     study = load.load(configuration)
     results = Results(folder, study.model_dump(mode="json"))
     rows = chosen(results)
@@ -94,7 +95,8 @@ def run(configuration: str, folder: Path, output: Path) -> None:
         _panel(figure, (1, 2 * SHOWN), 2 * column + 1, originals[row["key"]], "image")
         _panel(figure, (1, 2 * SHOWN), 2 * column + 2, np.asarray(image), f"foreground {row['ratio']:.2f}")
     _write(figure, output / "masks.png")
-    shutil.copyfile(folder / CURVE, output / Path(CURVE).name)
+    for curve in CURVES:
+        shutil.copyfile(folder / curve, output / Path(curve).name)
 
 
 def main() -> None:

@@ -37,9 +37,10 @@ CLAIMS = {
     "make study": MAKE,
     "make test": MAKE,
     "make test-fast": MAKE,
+    "make test-pythons": MAKE,
     "make lock": MAKE,
     "make docs": "tests/test_readme.py::test_the_pages_build",
-    ". .venv/bin/activate": "Makefile::.venv/installed",
+    ". .venv/bin/activate": "Makefile::$(VENV)/installed",
     "python -m genview check --config mine.yaml": RUN,
     "snakemake --configfile mine.yaml": PLAN,
     "snakemake -n": RUN,
@@ -60,6 +61,7 @@ CLAIMS = {
     "python -m genview config --reference > config/README.md": "tests/test_anywhere.py::test_the_settings_page_is",
     "python -m genview compare results/default results/mine": "tests/test_command_line.py::test_compare_shows_settings",
     "snakemake --rulegraph mermaid-js": "tests/test_readme.py::test_the_mermaid_picture",
+    "python -m recipes.pictures": "tests/test_study.py::test_the_pictures_of_the_readme",
     "snakemake --unlock": "tests/test_study.py::test_killed_at_random_moments",
     "snakemake --profile slurm --configfile config/cc3m.yaml -n": PLAN_SMALL,
     "snakemake --profile slurm --configfile config/cc3m.yaml": "tests/test_slurm.py::test_the_whole_study_runs_as_jobs",
@@ -79,7 +81,7 @@ def test_every_command_is_claimed_and_no_claim_is_of_a_command_that_is_gone():
 @pytest.mark.parametrize("claim", sorted(claim for claim in CLAIMS.values() if "::" in claim))
 def test_what_is_said_to_run_a_command_elsewhere_is_there(claim):
     file, name = claim.split("::")
-    assert re.search(rf"^(def )?{name}", (ROOT / file).read_text(), flags=re.MULTILINE)
+    assert re.search(rf"^(def )?{re.escape(name)}", (ROOT / file).read_text(), flags=re.MULTILINE)
 
 
 def test_the_pages_build_without_a_broken_link(tmp_path):

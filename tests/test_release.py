@@ -17,7 +17,19 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = (ROOT / "genview/VERSION").read_text().strip()
 ALONE = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-LEFT_OUT = {".git", ".venv", "__pycache__", "build", "results", "site", ".snakemake", "shared", "logs"}
+LEFT_OUT = {
+    ".git",
+    ".venv",
+    ".venv-3.12",
+    ".venv-3.13",
+    "__pycache__",
+    "build",
+    "results",
+    "site",
+    ".snakemake",
+    "shared",
+    "logs",
+}
 
 
 def of_the_package(folder: Path) -> set[str]:

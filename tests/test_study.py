@@ -12,7 +12,7 @@ import kills
 import pytest
 import small_disk
 from PIL import Image
-from workspace import Workspace
+from workspace import REPOSITORY, Workspace
 
 from genview import tables
 from genview.data import published
@@ -93,6 +93,15 @@ def test_any_view_is_made_again_and_conditions_are_exported_by_command(study, tm
     assert study.python("-m", "genview", "export", str(tmp_path / "csv"), "--config", config).stdout.count(".csv") == 4
     infos = published.read_csv(tmp_path / "csv/infos.csv", "infos")
     assert len(infos) == len(keys) and infos["noise_level"].null_count == 0
+
+
+def test_the_pictures_of_the_readme_are_made_of_a_finished_study(study, tmp_path):
+    study.python(
+        *("-m", "recipes.pictures", "--config", SMOKE[1], "--results", "results/smoke", "--output", str(tmp_path))
+    )
+    sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert sizes.keys() == {path.name for path in (REPOSITORY / "docs/pictures").iterdir()}
+    assert min(sizes.values()) > 2000 and Image.open(tmp_path / "views.png").size[0] > 400
 
 
 def test_one_artifact_makes_only_what_it_needs(tmp_path):

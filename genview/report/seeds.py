@@ -70,7 +70,7 @@ def _between_groups(results: Results, lines: Lines, tasks: Tasks, groups: Mappin
     columns = ["dataset", *(f"{name} − {control}" for name in others)]
     caption = (
         f"Points of a per cent: mean over a group's seeds minus that of {control}, the first group. "
-        "Small print: 95 % interval, seeds and test images resampled together (2,000 resamples); of few seeds it is too "
-        "narrow. Marked: better, beyond that interval."
+        "Small print: 95 % interval, seeds and test images resampled together (2,000 resamples); too narrow for few "
+        "seeds. Marked: better, beyond that interval."
     )
     return [Table("Differences between groups of seeds", columns, body, caption, numeric=range(1, len(columns)))]

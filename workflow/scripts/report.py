@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from genview import stage
+from genview.config.study import Study
 from genview.report import build
 
 with stage.job(snakemake, "report") as job:
     build.run(
-        job.settings["configuration"],
+        # A record leaves out what is null; the page shows every setting.
+        Study.model_validate(job.settings["configuration"]).model_dump(mode="json"),
         results=Path(snakemake.output.page).parent,
         page_file=snakemake.output.page,
         summary_file=snakemake.output.summary,
