@@ -7,7 +7,8 @@ SimCLR's augmentations at 224 px in all libraries: crop of 8 to 100 % of the are
 (20 %), blur (50 %); open_clip's own training transform has a crop alone. Two views an image, which is decoded once
 where the library allows it. "First half" is what a loader of GenView does where a device does the rest (design of
 `genview.training.data.develop`); "whole" is all of it on the CPU. All figures are per second on one core (loaders: on
-their processes), the fastest of three rounds; ratios are to lightly's transform in the same run.
+their processes), the fastest of three rounds, all libraries with memory kept as GenView's jobs
+keep it (`genview.process.keep_freed_memory`); ratios are to lightly's transform in the same run.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from genview import process
 from genview.config.augmentation import Augmentation
 from genview.data import images
 from genview.training.data.augment import Augment
@@ -213,14 +215,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="for each figure without a loader")
     parser.add_argument("--images", type=int, default=16, help="different images of a size")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--plain-memory", action="store_true", help="free memory as processes do by default")
     parser.add_argument("--to", type=Path, default=OUTPUT)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if not options.plain_memory:
+        process.keep_freed_memory()
     found = {
         name: rounded(measure(size, options.images, options.seconds, options.workers)) for name, size in SIZES.items()
     }
     record.write(
-        {"views": SIDE, "batch": BATCH, "sizes": found},
+        {"views": SIDE, "memory": "plain" if options.plain_memory else "kept", "batch": BATCH, "sizes": found},
         options.to,
         "torchvision",
         "lightly",

@@ -136,6 +136,7 @@ def running(log: str | Path | None = None, *, gpus: int = 0) -> Iterator[None]:
         logging.captureWarnings(True)
         if log:
             stack.enter_context(_told_in(terminal))
+        process.keep_freed_memory()
         try:
             with shared_gpus.claimed(gpus):
                 yield

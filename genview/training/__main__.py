@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--job", required=True, help="JSON file: settings and paths of one run (genview.training.job)")
     options = parser.parse_args(arguments)
     process.end_with_starter()
+    process.keep_freed_memory()
     shared_gpus.keep()
     progress.configure_logging()
     # The job's cores are one for each process and one for each loader; Snakemake told each process to use them all.
