@@ -18,6 +18,11 @@ from genview.evaluation import catalogue
 # at once are refused. The variable is handed to the jobs, on a cluster too.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+
+envvars:
+    "HF_HUB_OFFLINE",
+
+
 # Planning makes millions of objects that all live to its end: looking for garbage among them is a tenth of its time.
 gc.set_threshold(200_000, 20, 20)
 
@@ -237,8 +242,7 @@ def measured():
                 for evaluated, has_text in STUDY.evaluated().items()
                 if task in ("probes", "finetune", "detection") or has_text
                 # A curve is of what is quick to measure.
-                if task not in ("finetune", "detection")
-                or evaluated not in DERIVED
+                if task not in ("finetune", "detection") or evaluated not in DERIVED
                 for name in names
             ]
             for task, names in evaluated.items()
@@ -246,9 +250,7 @@ def measured():
         "mmvp": [
             f"{RESULTS}/mmvp/{evaluated}.json"
             for evaluated, has_text in STUDY.evaluated().items()
-            if STUDY.evaluation.mmvp
-            and has_text
-            and evaluated not in DERIVED
+            if STUDY.evaluation.mmvp and has_text and evaluated not in DERIVED
         ],
         "duplicates": [
             f"{RESULTS}/evaluation/duplicates/{catalogue.file_name(name)}.json"

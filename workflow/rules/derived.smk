@@ -17,13 +17,13 @@ rule interpolate:
         model=f"{RESULTS}/runs/{{run}}/model",
     output:
         model=directory(f"{RESULTS}/runs/{{run}}-at-{{percent}}/model"),
-    wildcard_constraints:
-        run=ANY_RUN,
-        percent=r"\d+",
     log:
         f"{LOGS}/derived/{{run}}-at-{{percent}}.log",
     benchmark:
         f"{COSTS}/derived/{{run}}-at-{{percent}}.tsv"
+    wildcard_constraints:
+        run=ANY_RUN,
+        percent=r"\d+",
     conda:
         "../../envs/genview.yaml"
     threads: 1
@@ -41,13 +41,13 @@ rule kept_epoch:
         model=f"{RESULTS}/runs/{{run}}/model",
     output:
         model=directory(f"{RESULTS}/runs/{{run}}-epoch-{{epoch}}/model"),
-    wildcard_constraints:
-        run=ANY_RUN,
-        epoch=r"\d+",
     log:
         f"{LOGS}/derived/{{run}}-epoch-{{epoch}}.log",
     benchmark:
         f"{COSTS}/derived/{{run}}-epoch-{{epoch}}.tsv"
+    wildcard_constraints:
+        run=ANY_RUN,
+        epoch=r"\d+",
     conda:
         "../../envs/genview.yaml"
     threads: 1
