@@ -1,10 +1,18 @@
 """VMamba-Tiny: its size, and its scan against the recurrence that it stands for."""
 
+from pathlib import Path
+
 import pytest
+import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from training_study import study
 
-from genview.encoders.vmamba import Block, VMamba, associative_scan, four_directions, loop_scan, merged
+from genview.config.encoders import Encoder
+from genview.config.training import RunModel
+from genview.encoders import build, look
+from genview.encoders.vmamba import Block, VMamba, associative_scan, four_directions, loop_scan, merged, vmamba_tiny
+from genview.training.loop.trainer import train
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
@@ -71,3 +79,36 @@ def test_a_tower_gives_features_at_any_size():
     tower(torch.randn(2, 3, 32, 32)).sum().backward()
     assert all(parameter.grad is not None for parameter in tower.parameters())
     assert tower.eval()(torch.randn(2, 3, 96, 64)).shape == (2, 32)
+
+
+@pytest.mark.slow
+def test_a_run_trains_it_and_its_export_opens_again(tmp_path):
+    job = study(
+        tmp_path, count=16, quality=False, method={"name": "simclr", "quality": None}, epochs=1, batch_size=4,
+        model={"architecture": "vmamba_tiny"}, optimizer={"warmup_epochs": 0, "layer_decay": 0.75},
+        activation_checkpointing=True, data={"views": {}, "augmentation": {"image_size": 32, "resample": 0}},
+    )  # fmt: skip
+    train(job)
+    folder = Path(job.model)
+    names = {path.name for path in folder.iterdir()}
+    assert {"genview_config.json", "genview_model.safetensors"} <= names
+    assert "open_clip_config.json" not in names and "timm" not in names, "nobody else could open these"
+    opened = look.load(Encoder(model=str(folder)))
+    images = torch.rand(2, 3, 32, 32)
+    tokens, embeddings = opened.encode(images)
+    assert tokens.shape == (2, 1, 768) and embeddings.shape == (2, 768)
+    again, _ = build.reopen(folder)
+    torch.testing.assert_close(again.pooled(images), embeddings, rtol=1e-3, atol=1e-3)
+
+
+def test_timm_makes_it_by_its_name_and_nothing_else_is_promised():
+    tower = timm.create_model("vmamba_tiny", num_classes=0, drop_path_rate=0.0)
+    assert isinstance(tower, VMamba) and tower.num_features == 768
+    groups = timm.models.group_parameters(tower, tower.group_matcher(coarse=False))
+    assert sum(map(len, groups.values())) == len(list(tower.parameters()))
+    for wrong in ({"pretrained": True}, {"num_classes": 10}, {"global_pool": "max"}):
+        with pytest.raises(ValueError, match="vmamba_tiny"):
+            vmamba_tiny(**wrong)
+    settings = RunModel(architecture="vmamba_tiny")
+    built = build.architecture(settings, text=False, image_size=64)
+    assert built.model_cfg["embed_dim"] == 768 and built.image_size == 64

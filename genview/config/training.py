@@ -67,8 +67,8 @@ class RunModel(Block):
     """Hold the features near those of the initial weights; null: they go where the loss drives them."""
     architecture: ModelPath = "small"
     """``small``, ``base``, ``base_p32``, ``large`` (the study's), ``tiny`` (the default study's), ``resnet18``,
-    ``resnet18_cifar``, ``resnet50``, ``vit_small`` (12 heads, as MoCo v3), any architecture of timm by its name, or a
-    path to an open_clip model configuration (JSON)."""
+    ``resnet18_cifar``, ``resnet50``, ``vit_small`` (12 heads, as MoCo v3), ``vmamba_tiny`` (GenView's own), any
+    architecture of timm by its name, or a path to an open_clip model configuration (JSON)."""
     text_projection: Literal["linear", "mlp"] = "linear"
     initial_logit_scale: float = 2.6592600369327783
     """Logarithm of the initial scale of the image-text logits (ln(1 / 0.07))."""

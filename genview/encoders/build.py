@@ -17,11 +17,14 @@ from torch import Tensor, nn
 
 from genview.config.encoders import Encoder
 from genview.config.training import RunModel
-from genview.encoders import files, find, layers, lora, towers
+from genview.encoders import files, find, layers, lora, towers, vmamba
 from genview.errors import GenviewError
 from genview.models import load
 
 ARCHITECTURES = Path(__file__).parent / "architectures"
+
+OURS = frozenset({vmamba.vmamba_tiny.__name__})
+"""Image towers that timm knows in this process alone."""
 
 FORM = ("genview_config.json", "genview_model.safetensors")
 """A model's own form, where open_clip cannot hold it: configuration and weights."""

@@ -116,7 +116,8 @@ def write(
         configuration = {"model_cfg": architecture.model_cfg, "preprocess_cfg": architecture.preprocess_cfg}
         atomic.write_json(folder / OPEN_CLIP_FORM[0], configuration)
         save_file(state, folder / OPEN_CLIP_FORM[1])
-        if architecture.model_cfg["vision_cfg"].get("timm_model_name") and architecture.stem is None:
+        tower = architecture.model_cfg["vision_cfg"].get("timm_model_name")
+        if tower and tower not in build.OURS and architecture.stem is None:
             _save_timm(state, architecture, folder / "timm")
             again = timm.create_model(f"local-dir:{folder / 'timm'}", pretrained=True)
             if not _equal(visual.trunk, again, size):
@@ -126,7 +127,8 @@ def write(
                 architecture.tokenizer().tokenizer.save_pretrained(scratch)  # type: ignore[attr-defined]  # an HFTokenizer
                 for path in Path(scratch).iterdir():
                     shutil.copy(path, folder / path.name)
-        if why := _opens_in_open_clip(folder, visual, size):
+        ours = "its image tower is GenView's own" if tower in build.OURS else None
+        if why := ours or _opens_in_open_clip(folder, visual, size):
             logger.warning("open_clip cannot hold this model (%s); it is written in GenView's own form", why)
             own = {**configuration, "timm_args": architecture.timm_args, "stem": architecture.stem}
             atomic.write_json(folder / build.FORM[0], own)

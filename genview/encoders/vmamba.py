@@ -1,17 +1,22 @@
 """VMamba-Tiny: a pyramid of state-space blocks that scan the map in four directions (arXiv 2401.10166), plain PyTorch.
 
+timm has no such model. It is registered there under the name ``vmamba_tiny``, so that a run names it as any of timm's;
+whoever loads its weights elsewhere needs this file, or imports it and asks timm.
+
 Shapes: B images, C channels, H x W positions, L = H * W, K = 4 directions, N = 1 state, R the rank of the step size.
 """
 
 import math
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, LayerNorm2d, Mlp, trunc_normal_
+from timm.models import register_model
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 Scan = Literal["associative", "loop"]
 
@@ -161,6 +166,8 @@ class VMamba(nn.Module):
     """
 
     num_prefix_tokens = 0
+    num_classes = 0
+    global_pool = "avg"
     output_fmt = "NCHW"
 
     def __init__(
@@ -179,7 +186,7 @@ class VMamba(nn.Module):
             scan: ``associative`` (log2(L) rounds) or ``loop`` (L steps); equal up to rounding.
         """
         super().__init__()
-        self.num_features = widths[-1]
+        self.num_features, self.recomputes = widths[-1], False
         self.pretrained_cfg = {
             "input_size": (3, 224, 224),
             "mean": (0.485, 0.456, 0.406),
@@ -207,11 +214,34 @@ class VMamba(nn.Module):
         self.norm = LayerNorm2d(self.num_features)
         self.apply(_initialise)
 
+    @property
+    def default_cfg(self) -> dict[str, Any]:
+        """Input size and normalisation, as timm calls them."""
+        return self.pretrained_cfg
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """There is no classifier, and the pooling is the mean.
+
+        Raises:
+            ValueError: another one is asked for.
+        """
+        if num_classes or global_pool not in (None, "avg"):
+            raise ValueError(f"vmamba_tiny has no classifier and pools by the mean, not by {global_pool!r}")
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block's activations in the backward pass instead of keeping them."""
+        self.recomputes = enable
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Groups of parameters in the order of the layers, as timm's models have them."""
+        blocks = [(r"^stages\.(\d+)", None)] if coarse else [(r"^stages\.(\d+)\.(\d+)", None)]
+        return {"stem": r"^stem", "blocks": [*blocks, (r"^norm", (99999,))]}
+
     def forward_features(self, images: Tensor) -> Tensor:
         """Images [B, 3, S, S] to the last stage's map [B, C, S / 32, S / 32], before the final norm."""
         maps = self.stem(images)
-        for stage in self.stages:
-            maps = stage(maps)
+        for layer in (layer for stage in self.stages for layer in stage.children()):
+            maps = checkpoint(layer, maps, use_reentrant=False) if self.recomputes and self.training else layer(maps)
         return maps
 
     def forward_head(self, maps: Tensor, pre_logits: bool = True) -> Tensor:
@@ -229,3 +259,18 @@ def _initialise(module: nn.Module) -> None:
         trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+@register_model
+def vmamba_tiny(pretrained: bool = False, **options: Any) -> VMamba:
+    """VMamba-Tiny for ``timm.create_model``; there are no pretrained weights.
+
+    Raises:
+        ValueError: pretrained weights or a classifier are asked for.
+    """
+    if pretrained:
+        raise ValueError("vmamba_tiny: there are no pretrained weights")
+    own = {name: options[name] for name in ("drop_path_rate", "scan") if name in options}
+    tower = VMamba(**own)
+    tower.reset_classifier(options.get("num_classes", 0) or 0, options.get("global_pool"))
+    return tower

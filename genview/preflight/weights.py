@@ -72,6 +72,7 @@ def architectures(study: Study) -> Iterator[Problem]:
 
 
 def _timm_has(architecture: str) -> bool:
+    importlib.import_module("genview.encoders.vmamba")  # a tower of ours under timm's roof
     return importlib.import_module("timm").is_model(architecture)
 
 
