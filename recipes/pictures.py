@@ -96,7 +96,10 @@ def run(configuration: str, folder: Path, output: Path) -> None:
         _panel(figure, (1, 2 * SHOWN), 2 * column + 2, np.asarray(image), f"foreground {row['ratio']:.2f}")
     _write(figure, output / "masks.png")
     for curve in CURVES:
-        shutil.copyfile(folder / curve, output / Path(curve).name)
+        if (folder / curve).is_file():
+            shutil.copyfile(folder / curve, output / Path(curve).name)
+        else:
+            print(f"{folder / curve}: the report of this study has no such figure")
 
 
 def main() -> None:
