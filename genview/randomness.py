@@ -38,4 +38,4 @@ def shuffled(items: Iterable[Item], purpose: str, *names: Name) -> list[Item]:
 
     The first n are a sample without replacement; a larger one begins with the smaller.
     """
-    return sorted(items, key=lambda item: seed(purpose, *names, item))  # type: ignore[arg-type]
+    return sorted(items, key=lambda item: seed(purpose, *names, item))  # type: ignore[arg-type]  # items are names; their type is kept

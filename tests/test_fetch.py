@@ -17,6 +17,9 @@ import yaml
 from workspace import Workspace
 
 from genview import __main__ as command_line
+from genview import preflight
+from genview.config import load
+from genview.errors import GenviewError
 from genview.models import load as models
 from genview.provenance import file_sha256
 
@@ -165,6 +168,12 @@ def test_a_lock_pins_a_study_whatever_the_hub_has_since(hub, lab, monkeypatch):
     assert done.returncode == 0 and newcomer.lock()["repositories"]["lab/clip"]["revision"] == second
     (newcomer.root / "weights.lock").unlink()
     assert "weights_lock: no file weights.lock" in newcomer.fails("check", "--config", "study.yaml")
+    with pytest.raises(GenviewError, match="weights_lock"):  # one stage alone, as the workflow asks
+        preflight.require(load.load(newcomer.root / "study.yaml"), {"data"})
+    lock = {**lab.lock(), "repositories": {"lab/unclip": lab.lock()["repositories"]["lab/unclip"]}}
+    (newcomer.root / "weights.lock").write_text(yaml.safe_dump(lock))
+    said = newcomer.fails("check", "--config", "study.yaml")
+    assert "encoders.ours.model: weights.lock says nothing of lab/clip" in said and "lab/unclip" not in said
     (newcomer.root / "weights.lock").write_text("repositories: {lab/clip: {revision: main}}\n")
     assert "weights.lock: repositories.lab/clip.revision" in newcomer.fails("check", "--config", "study.yaml")
 

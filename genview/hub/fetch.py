@@ -23,6 +23,7 @@ from genview.hub import lock as locks
 from genview.hub import sources
 from genview.hub.lock import File, Lock
 from genview.hub.sources import Address, Source
+from genview.preflight.evaluation import TASKS
 from genview.report import wording
 
 Say = Callable[[str], None]
@@ -177,9 +178,9 @@ def _fetched(wanted: Wanted, say: Say) -> dict[str, File]:
     if missing := wanted.missing():
         say(f"{wanted.repository}: fetching {wording.size(_size(missing))}")
     # By the name that was asked for: the cache keeps what it stands for, and finds it again without a network.
-    asked = wanted.revision if wanted.revision != wanted.commit else wanted.commit
+    revision = wanted.revision
     try:
-        folder = Path(huggingface_hub.snapshot_download(wanted.repository, revision=asked, allow_patterns=names))
+        folder = Path(huggingface_hub.snapshot_download(wanted.repository, revision=revision, allow_patterns=names))
     except Exception as error:  # the hub's client lets through whatever its transport raises
         raise GenviewError(
             f"{wanted.repository}: stopped while it was fetched: {_first_line(error)}. The same command goes on"
@@ -237,14 +238,8 @@ def _datasets(evaluation: Evaluation) -> Iterable[tuple[str, Purpose]]:
     """Data sets that may be fetched: torchvision's and clip_benchmark's, where the configuration allows it."""
     if not evaluation.download:
         return
-    tasks: dict[str, Purpose] = {
-        "probe": "probe",
-        "finetune": "probe",
-        "zeroshot": "zeroshot",
-        "retrieval": "retrieval",
-    }
     seen = set()
-    for task, purpose in tasks.items():
+    for task, purpose in TASKS.items():
         for name in getattr(evaluation, task).datasets:
             if name in evaluation.datasets or name in seen or name.startswith("wds/"):
                 continue

@@ -17,6 +17,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     machine.results,
     collection.paths,
     collection.captions,
+    weights.locked,
     weights.present,
     collection.given,
     weights.architectures,

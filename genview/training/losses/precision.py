@@ -33,7 +33,7 @@ def full_precision(function: Function) -> Function:
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
             return function(*map(_raised, arguments), **_raised(named))
 
-    return wrapped  # type: ignore[return-value]
+    return wrapped  # type: ignore[return-value]  # of the same signature
 
 
 def mean_over_samples(terms: Tensor, weights: Tensor | None) -> Tensor:
