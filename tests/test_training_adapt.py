@@ -8,11 +8,13 @@ import torch
 from training_study import study, weights
 
 from genview.config.encoders import Encoder
-from genview.config.training import Anchor, LowRank, RunModel
+from genview.config.training import Anchor, LowRank, Run, RunModel
 from genview.encoders import build, look, lora
 from genview.errors import GenviewError
+from genview.training.loop import optimizers
 from genview.training.loop.trainer import train
-from genview.training.methods.anchored import distance
+from genview.training.methods.anchored import Anchored, distance
+from genview.training.methods.simclr import SimCLR
 
 SMALL = Encoder(model="small/clip")
 TINY = {"architecture": "vit_tiny_patch16_224"}
@@ -80,6 +82,8 @@ def test_what_cannot_be_adapted_is_said_before_anything_is_trained():
         RunModel(adapt=LowRank())
     with pytest.raises(ValueError, match=r"say which in model\.initial"):
         RunModel(anchor=Anchor())
+    with pytest.raises(ValueError, match="diva's views have the size"):
+        Run(method="diva", model={"initial": "small", "anchor": {}})
     with pytest.raises(ValueError, match="leave `freeze` to text"):
         RunModel(initial="small", adapt=LowRank(), freeze={"blocks": 1})
 
@@ -89,6 +93,21 @@ def test_the_distance_is_one_minus_the_cosine():
     cosines = [float(a @ b / (a.norm() * b.norm())) for a, b in zip(one, other)]
     assert float(distance(one, other)) == pytest.approx(1 - sum(cosines) / 5, rel=1e-5)
     assert float(distance(one, 3 * one)) == pytest.approx(0, abs=1e-6)
+
+
+def test_what_decays_and_how_fast_it_learns_does_not_depend_on_the_anchor():
+    initial = Encoder(model="small/clip")
+    settings = RunModel(initial=initial)
+    made = build.build(build.architecture(settings, text=False, initial=initial), settings, seed=0)
+    run = Run(method={"name": "simclr", "quality": None}, model=settings, optimizer={"layer_decay": 0.7})
+    plain = SimCLR(run, made, None)
+
+    def treated(method):
+        groups = optimizers.build(run.optimizer, method).param_groups
+        return {id(p): (group["weight_decay"], group["lr_scale"]) for group in groups for p in group["params"]}
+
+    assert treated(Anchored(plain, Anchor())) == treated(plain)
+    assert treated(plain)[id(made.visual.positional_embedding)][0] == 0
 
 
 def trained(folder, **changes):

@@ -79,7 +79,7 @@ class RunModel(Block):
         for name in ("adapt", "anchor"):
             if getattr(self, name) is not None and self.initial is None:
                 raise ValueError(f"{name} is for weights to start from; say which in model.initial")
-        if self.adapt and (self.freeze.blocks or self.freeze.patch_embedding or self.freeze_patch_embedding):
+        if self.adapt and (self.freeze.blocks or self.freeze.patch_embedding):
             raise ValueError("adapt: all weights of the image tower are frozen with it; leave `freeze` to text")
         return self
 
@@ -221,6 +221,8 @@ class Run(Block):
         return self
 
     def _possible_diva(self, method: DIVA) -> None:
+        if self.model.anchor:
+            raise ValueError("model.anchor: diva's views have the size and the range of its diffusion model")
         if self.compile:
             raise ValueError("compile: diva reads the tower's tokens, which a compiled tower does not give")
         sizes = {slot.image_size for slot in self.data.slots} - {None, method.teacher.image_size}

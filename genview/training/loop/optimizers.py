@@ -16,22 +16,21 @@ NEVER_DECAYED = {"pos_embed", "cls_token", "reg_token", "positional_embedding"}
 """Parameters by their own name; biases, norms and the logit scale are exempt by having at most one dimension."""
 
 
-def parameters_without_decay(module: nn.Module) -> set[str]:
-    """Names of embeddings."""
-    named = {name for name, _ in module.named_parameters() if name.rsplit(".", 1)[-1] in NEVER_DECAYED}
-    embeddings = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.Embedding)}
-    return named | embeddings
+def parameters_without_decay(module: nn.Module) -> set[int]:
+    """Embeddings, by ``id``: a parameter's name depends on who holds the module."""
+    named = {id(p) for name, p in module.named_parameters() if name.rsplit(".", 1)[-1] in NEVER_DECAYED}
+    return named | {id(part.weight) for part in module.modules() if isinstance(part, nn.Embedding)}
 
 
 def _split(
-    group: ParameterGroup, settings: Optimizer, embeddings: set[str], scales: Mapping[str, float]
+    group: ParameterGroup, settings: Optimizer, embeddings: set[int], scales: Mapping[str, float]
 ) -> list[tuple[list[Parameter], bool, float]]:
     """A group's parameters that are treated alike, whether they decay, and the factor of their layer."""
 
     def decays(name: str, parameter: Parameter) -> bool:
         if settings.decay == "all":
             return True
-        return parameter.ndim > 1 and (settings.decay == "matrices" or name not in embeddings)
+        return parameter.ndim > 1 and (settings.decay == "matrices" or id(parameter) not in embeddings)
 
     found: dict[tuple[bool, float], list[Parameter]] = {}
     for name, parameter in group.parameters.items():
