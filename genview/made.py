@@ -12,7 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from genview import atomic, provenance
+from genview import atomic, provenance, words
 
 FOLDER = ".made"
 ACCEPTED = "accepted.json"
@@ -92,6 +92,15 @@ def _names(records: Mapping[str, str]) -> dict[str, str]:
     return {kind: Path(path).name for kind, path in records.items()}
 
 
+def _alike(own: Path, today: Path) -> bool:
+    """Whether two records of settings differ in nothing but settings that one has as null and the other has not."""
+    try:
+        first, second = (json.loads(path.read_text(encoding="utf-8")) for path in (own, today))
+    except (OSError, ValueError):
+        return False
+    return not words.differences(first, second)
+
+
 def record_for(artifact: str | Path, kind: str, record: str | Path) -> str:
     """Path of the record that a plan takes as the artifact's input.
 
@@ -101,8 +110,9 @@ def record_for(artifact: str | Path, kind: str, record: str | Path) -> str:
         record: the record of today (`provenance.record`), named by its digest.
 
     Returns:
-        The record under which the artifact was made, where it is of the same content or was accepted; today's where the
-        artifact has no note; else a copy of today's, younger than the artifact.
+        The record under which the artifact was made, where it is of the same content (one of settings may state what is
+        null, as earlier versions did) or was accepted; today's where the artifact has no note; else a copy of today's,
+        younger than the artifact.
     """
     record = Path(record)
     note = read(artifact)
@@ -111,6 +121,8 @@ def record_for(artifact: str | Path, kind: str, record: str | Path) -> str:
     state = note.get("making") or note.get("made") or {}
     own = state.get(kind, "")
     if own.split(".")[0] == record.stem and (record.parent / own).is_file():
+        return str(record.parent / own)
+    if kind == "settings" and own and _alike(record.parent / own, record):
         return str(record.parent / own)
     codes = set(map(itemgetter("code"), note.get("accepted", []))) if kind == "code" and "making" not in note else set()
     if record.stem in codes and (record.parent / own).is_file():

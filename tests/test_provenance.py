@@ -220,3 +220,16 @@ def test_settings_that_change_no_result_are_read_but_are_no_part_of_the_record(t
     stage.write_runtime(path, {"run": {"data": {"workers": 4}}})
     assert stage.settings(path)["run"]["data"]["workers"] == 4
     assert [file.suffix for file in sorted(tmp_path.iterdir())] == [".json", ".runtime"]
+
+
+def test_a_study_of_an_earlier_version_that_stated_nulls_is_not_made_again(tmp_path):
+    artifact, folder = tmp_path / "views/0-of-1.tar", tmp_path / "settings/views"
+    earlier = provenance.record(folder, {"view": {"steps": 3, "model": None}, "seed": 1})
+    artifact.parent.mkdir()
+    artifact.touch()
+    made.finish(artifact, {"settings": earlier})
+    today = provenance.record(folder, {"view": {"steps": 3}, "seed": 1, "new": None})
+    assert today != earlier and made.record_for(artifact, "settings", today) == earlier
+    for other in ({"view": {"steps": 4}, "seed": 1}, {"view": {"steps": 3, "model": "m"}, "seed": 1}, {"seed": 1}):
+        changed = provenance.record(folder, other)
+        assert made.record_for(artifact, "settings", changed) not in (earlier, today), other
