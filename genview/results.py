@@ -61,6 +61,11 @@ class StudyResults:
         return self._task("probes")
 
     @property
+    def parts(self) -> pd.DataFrame:
+        """Probes by part of the features (``DATASET.PART``), on perturbed tests too; columns as of probes."""
+        return self._task("parts")
+
+    @property
     def zeroshot(self) -> pd.DataFrame:
         """Zero-shot classification; columns as of probes."""
         return self._task("zeroshot")

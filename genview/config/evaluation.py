@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from genview.config.base import Block, FilePath, Name, RuntimeOnly, Share
 from genview.config.dataset import Separator
+from genview.config.parts import Parts
 
 
 class LocalDataset(Block):
@@ -277,6 +278,7 @@ class Evaluation(Block):
     detection: Detection = Detection()
     mmvp: Mmvp | None = None
     """Null: not measured; ``{}``: on the stand-in."""
+    parts: Parts = Parts()
     duplicates: Duplicates = Duplicates()
 
 

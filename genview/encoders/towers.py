@@ -84,6 +84,17 @@ class TimmTower:
             seen.local = self._local(tokens, features, prefix)
         return seen
 
+    def class_tokens(self, images: Tensor, blocks: int) -> Tensor:
+        """As of `class_tokens`, [B, n F]."""
+        trunk = self.trunk
+        if not getattr(trunk, "has_class_token", False) or trunk.global_pool != "token":
+            return self.see(images, ("pooled",)).pooled
+        count = min(blocks, len(trunk.blocks))
+        _, found = trunk.forward_intermediates(
+            images, indices=count, return_prefix_tokens=True, norm=True, output_fmt="NLC"
+        )
+        return torch.cat([prefix[:, 0] for _, prefix in found], dim=-1)
+
     def _local(self, tokens: Tensor, features: Tensor, prefix: int) -> Tensor:
         alone = tokens.flatten(0, 1)
         if getattr(self.trunk, "attn_pool", None) is not None:
@@ -146,6 +157,17 @@ class OpenClipTower:
             seen.local = self.projected(tokens)
         return seen
 
+    def class_tokens(self, images: Tensor, blocks: int) -> Tensor:
+        """As of `class_tokens`, [B, n F]."""
+        visual = self._transformer("class tokens")
+        if visual.attn_pool is not None or visual.pool_type != "tok":
+            return self.see(images, ("pooled",)).pooled
+        count = min(blocks, len(visual.transformer.resblocks))
+        found = visual.forward_intermediates(
+            images, indices=count, normalize_intermediates=True, output_extra_tokens=True
+        )
+        return torch.cat([prefix[:, 0] for prefix in found["image_intermediates_prefix"]], dim=-1)
+
     def pooled_width(self) -> int:
         """F, the number of pooled features."""
         visual = self._transformer("pooled features before its projection")
@@ -186,6 +208,21 @@ class Layer(nn.Module):
             output = self.visual(images)
             return output[0] if isinstance(output, tuple) else output
         return getattr(of(self.visual).see(images, (self.layer,)), self.layer)
+
+
+def class_tokens(visual: nn.Module, images: Tensor, blocks: int) -> Tensor:
+    """Class tokens of a Vision Transformer's last ``blocks`` blocks, each after the final norm, side by side.
+
+    Args:
+        visual: an image tower.
+        images: [B, 3, S, S], normalised.
+        blocks: how many; of a tower with fewer, all of them.
+
+    Returns:
+        [B, n F], the last block's, which are the pooled features, at the end; of a tower that is not pooled by a class
+        token [B, F], the pooled features.
+    """
+    return of(visual).class_tokens(images, blocks)
 
 
 def width(visual: nn.Module) -> int:

@@ -32,7 +32,14 @@ MOMENTUM = 0.9
 class Augmented(Dataset):
     """Images with the published augmentation, drawn from (seed, epoch, index) alone."""
 
-    def __init__(self, parts: list[Part], encoder: FrozenEncoder, minimum_area: float, seed: int):
+    def __init__(
+        self,
+        parts: list[Part],
+        encoder: FrozenEncoder,
+        minimum_area: float,
+        seed: int,
+        interpolation: v2.InterpolationMode = v2.InterpolationMode.BICUBIC,
+    ):
         self.parts, self.seed, self.epoch = parts, seed, 0
         self.starts = [sum(len(part) for part in parts[:index]) for index in range(len(parts))]
         self.transform = v2.Compose(
@@ -40,7 +47,7 @@ class Augmented(Dataset):
                 v2.RandomResizedCrop(
                     encoder.image_size,
                     scale=(minimum_area, 1.0),
-                    interpolation=v2.InterpolationMode.BICUBIC,
+                    interpolation=interpolation,
                     antialias=True,
                 ),
                 v2.RandomHorizontalFlip(),

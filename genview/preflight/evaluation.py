@@ -15,7 +15,13 @@ from genview.evaluation.splits import LabelledDataset, Part, Purpose
 from genview.preflight import collection
 from genview.preflight.problem import Problem
 
-TASKS: dict[str, Purpose] = {"probe": "probe", "finetune": "probe", "zeroshot": "zeroshot", "retrieval": "retrieval"}
+TASKS: dict[str, Purpose] = {
+    "probe": "probe",
+    "parts": "probe",
+    "finetune": "probe",
+    "zeroshot": "zeroshot",
+    "retrieval": "retrieval",
+}
 """Blocks of the evaluation that name datasets, and what they need of them."""
 
 HEADS = 20_000

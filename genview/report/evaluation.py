@@ -6,6 +6,7 @@ from typing import Any
 
 from PIL import Image
 
+from genview.evaluation.catalogue import file_name
 from genview.report import aggregate, curves, differences, drawing, pictures, seeds, wording
 from genview.report.blocks import Block, Card, Cell, Figure, Gallery, Note, Section, Table
 from genview.report.differences import Finder
@@ -14,6 +15,7 @@ from genview.report.summary import Measurement, measurements
 
 TASKS = {
     "probes": ("Linear probe and k-NN", "probe"),
+    "parts": ("Probes by part of the features, and on perturbed images", "probe by part"),
     "zeroshot": ("Zero-shot classification", "zero-shot"),
     "retrieval": ("Image-text retrieval", "retrieval"),
     "finetune": ("Fine-tuning with few labels", "fine-tuning"),
@@ -43,6 +45,7 @@ def section(results: Results) -> Section | None:
         if chosen:
             blocks.append(_table(title, chosen, records, find))
             blocks.append(_figure(title, task, [row for row in chosen if row.metric != "top5"]))
+    blocks += _perturbed(results)
     blocks += differences.table(results, _lines([row for row in rows if row.metric != "top5"]), TASKS)
     blocks += curves.blocks(results, [row for row in shown if row.metric != "top5"], TASKS)
     blocks += seeds.blocks(results, _lines(rows), TASKS)
@@ -198,7 +201,7 @@ def _shown(row: Measurement, records: Mapping[tuple[str, str, str], dict[str, An
     """The dataset's own metric, the same by k-NN, top-5 among many classes; every recall of retrieval."""
     record = records[row.task, row.run, row.dataset]
     own = record.get("metric")
-    if own is None or row.task in ("retrieval", "finetune", "detection"):
+    if own is None or row.task in ("retrieval", "finetune", "detection", "parts"):
         return True
     if row.task == "mmvp":  # of features other than the first the mean alone
         return row.metric == own or ":" not in row.metric or row.metric.startswith(f"{own}: ")
@@ -237,6 +240,23 @@ def _plain(value: Any) -> str:
         return ", ".join(f"{name} {wording.count(n) if isinstance(n, int) else n}" for name, n in value.items())
     text = str(value)
     return text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
+
+
+def _perturbed(results: Results) -> list[Block]:
+    """Test images as the perturbed tests show them, one picture a dataset: they are the same for all runs."""
+    block = results.configuration["evaluation"].get("parts") or {"datasets": ()}
+    tests, cards = block.get("perturbations", ()), []
+    for name in block["datasets"]:
+        files = [
+            results.folder / "probes" / run / f"{file_name(name)}.perturbed.png"
+            for run in results.configuration["runs"]
+        ]
+        file = next((file for file in files if file.is_file()), None)
+        if file:
+            with Image.open(file) as image:
+                alt = f"images of {name}, row by row: {', '.join(tests)}"
+                cards.append(Card([pictures.tile(image, alt, side=960, shown=64 * len(tests))], name, ", ".join(tests)))
+    return [Gallery("Perturbed test images, a row a test", [("", cards)])] if cards else []
 
 
 def duplicates(results: Results) -> Section | None:

@@ -109,7 +109,15 @@ class Results:
             if (record := self.json(f"{task}/{run}/{file_name(name)}.json")) is not None
         }
         pairs = {run: self.json(f"mmvp/{run}.json") for run in self.evaluated() if asked.get("mmvp") is not None}
-        return found | {("mmvp", run, record["dataset"]): record for run, record in pairs.items() if record is not None}
+        found |= {("mmvp", run, record["dataset"]): record for run, record in pairs.items() if record is not None}
+        by_part = asked.get("parts") or {"datasets": (), "parts": ()}
+        return found | {
+            ("parts", run, f"{name}.{part}"): record
+            for run in self.evaluated()
+            for name in by_part["datasets"]
+            for part in by_part["parts"]
+            if (record := self.json(f"probes/{run}/{file_name(name)}.{part}.json")) is not None
+        }
 
     def evaluated(self) -> list[str]:
         """Names of what was evaluated: encoders of the configuration, what runs started from, then runs."""
@@ -134,6 +142,7 @@ class Results:
     def duplicates(self) -> dict[str, dict[str, Any]]:
         """What was found of each test set among the study's images, by its name."""
         blocks = [self.configuration["evaluation"][block] for block in EVALUATIONS.values() if block != "detection"]
+        blocks.append(self.configuration["evaluation"].get("parts") or {"datasets": ()})
         names = sorted({name for block in blocks for name in block["datasets"]})
         found = {name: self.json(f"evaluation/duplicates/{file_name(name)}.json") for name in names}
         return {name: record for name, record in found.items() if record is not None}

@@ -85,6 +85,7 @@ def title(name: str) -> str:
         "mask_ap50": "mask AP50",
         "mask_ap75": "mask AP75",
         "fallbacks": "missing views replaced by originals",
+        "angle_r2": "R2 of the angle",
         "clip_cosine": "CLIP cosine",
         "clip_cosine_by_chance": "CLIP cosine by chance",
         "data_wait_share": "share of time waiting for data",

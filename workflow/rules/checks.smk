@@ -91,7 +91,14 @@ def check_targets(rules):
         return
     names = {
         name
-        for block in ("probe", "zeroshot", "retrieval", "finetune", "detection")
+        for block in (
+            "probe",
+            "parts",
+            "zeroshot",
+            "retrieval",
+            "finetune",
+            "detection",
+        )
         for name in getattr(STUDY.evaluation, block).datasets
     }
     values = {

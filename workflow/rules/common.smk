@@ -216,6 +216,7 @@ def measured():
         "detection": STUDY.evaluation.detection.datasets,
     }
     labelled = [names for task, names in evaluated.items() if task != "detection"]
+    labelled.append(STUDY.evaluation.parts.datasets)
     tested = sorted({name for names in labelled for name in names})
     return {
         "data": [
@@ -247,6 +248,13 @@ def measured():
             ]
             for task, names in evaluated.items()
         },
+        "parts": [
+            f"{RESULTS}/probes/{evaluated}/{catalogue.file_name(name)}.{part}.json"
+            for evaluated in STUDY.evaluated()
+            if evaluated not in DERIVED
+            for name in STUDY.evaluation.parts.datasets
+            for part in STUDY.evaluation.parts.parts
+        ],
         "mmvp": [
             f"{RESULTS}/mmvp/{evaluated}.json"
             for evaluated, has_text in STUDY.evaluated().items()

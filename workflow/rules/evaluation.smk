@@ -78,6 +78,37 @@ else:
             "../scripts/published_probe.py"
 
 
+ruleorder: probe_parts > probe
+
+
+rule probe_parts:
+    """Linear probes of the parts of an encoder's features, and their accuracy on perturbed images."""
+    input:
+        unpack(own_images),
+        code=code("probe_parts"),
+        settings=recorded("probe_parts", parts_settings),
+        model=evaluated_model,
+    output:
+        **{
+            part: f"{RESULTS}/probes/{{model}}/{{dataset}}.{part}.json"
+            for part in EVALUATION.parts.parts
+        },
+        examples=f"{RESULTS}/probes/{{model}}/{{dataset}}.perturbed.png",
+    log:
+        f"{LOGS}/probes/{{model}}/{{dataset}}.parts.log",
+    benchmark:
+        f"{COSTS}/probes/{{model}}/{{dataset}}.parts.tsv"
+    conda:
+        "../../envs/genview.yaml"
+    threads: 1
+    resources:
+        **gpus(evaluation_gpus),
+        mem_mb=memory(32000),
+        runtime=2880,
+    script:
+        "../scripts/probe_parts.py"
+
+
 rule score_zeroshot:
     """Zero-shot classification through clip_benchmark."""
     input:

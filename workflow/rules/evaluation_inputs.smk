@@ -1,8 +1,10 @@
+import re
+
 EVALUATION = STUDY.evaluation
 
 
 # Paths hold no second slash in a dataset's name: wds/mine is wds_mine there.
-TASKS = ("probe", "finetune", "zeroshot", "retrieval")
+TASKS = ("probe", "parts", "finetune", "zeroshot", "retrieval")
 ASKED = {
     catalogue.file_name(name): name
     for task in TASKS
@@ -18,7 +20,7 @@ def named(wildcards):
 def first_purpose(name):
     """What a dataset is used for first: which of its images are test images may depend on it."""
     asked = [task for task in TASKS if name in getattr(EVALUATION, task).datasets]
-    return asked[0].replace("finetune", "probe") if asked else "probe"
+    return re.sub("finetune|parts", "probe", asked[0]) if asked else "probe"
 
 
 def evaluated_model(wildcards):
@@ -117,6 +119,17 @@ def finetune_settings(wildcards):
         **settings(
             features=EVALUATION.features,
             finetune=EVALUATION.finetune,
+        ),
+    }
+
+
+def parts_settings(wildcards):
+    """Where the dataset is, how images are read, and the protocol of the probes of parts."""
+    return {
+        **dataset_settings(wildcards),
+        **settings(
+            features=EVALUATION.features,
+            parts=EVALUATION.parts,
         ),
     }
 

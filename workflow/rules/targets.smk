@@ -31,6 +31,11 @@ rule probes:
         measured()["probes"],
 
 
+rule parts:
+    input:
+        measured()["parts"],
+
+
 rule zeroshot:
     input:
         measured()["zeroshot"],
