@@ -86,6 +86,16 @@ class StudyResults:
         return self._task("detection")
 
     @property
+    def saliency(self) -> pd.DataFrame:
+        """Saliency by TokenCut; columns as of probes."""
+        return self._task("saliency")
+
+    @property
+    def video(self) -> pd.DataFrame:
+        """Label propagation in videos; columns as of probes."""
+        return self._task("video")
+
+    @property
     def mmvp(self) -> pd.DataFrame:
         """Pairs of MMVP-VLM or its stand-in; columns as of probes."""
         return self._task("mmvp")

@@ -93,6 +93,12 @@ FOREGROUND_RATIO = _schema(
     ("ratio", pa.float32(), False, "foreground ratio: share of tokens above the threshold, in [0, 1]"),
 )
 
+TOKEN_CUT = _schema(
+    ("key", pa.string(), False, "image"),
+    ("ratio", pa.float32(), False, "share of tokens in TokenCut's foreground, in [0, 1]"),
+    ("foreground", pa.list_(pa.bool_()), False, "whether each of the T tokens is in it, row-major"),
+)
+
 NOISE_LEVEL = _schema(
     ("key", pa.string(), False, "image"),
     ("noise_level", pa.int32(), False, "index into the image-noising schedule, 0..999"),

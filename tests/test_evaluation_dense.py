@@ -8,6 +8,7 @@ from scipy import linalg
 from genview.data.scenes import scene
 from genview.evaluation import label_propagation, saliency
 from genview.evaluation.label_propagation import Propagation
+from genview.foreground.token_cut import enlarged, token_cut
 
 
 def patches(image: np.ndarray, side: int = 4) -> np.ndarray:
@@ -19,7 +20,7 @@ def patches(image: np.ndarray, side: int = 4) -> np.ndarray:
 
 def test_the_cut_is_the_second_solution_of_its_eigenproblem():
     tokens = np.random.default_rng(0).normal(size=(12, 5))
-    cut = saliency.token_cut(tokens, (3, 4))
+    cut = token_cut(tokens, (3, 4))
     unit = tokens / np.linalg.norm(tokens, axis=1, keepdims=True)
     weights = np.where(unit @ unit.T > 0.2, 1, 1e-5)
     degrees = np.diag(weights.sum(axis=1))
@@ -34,16 +35,16 @@ def test_the_cut_finds_drawn_objects():
     for index in range(40):
         drawn = scene(index, seed=3, size=64)
         if 0.1 < drawn.foreground_share < 0.45 and drawn.pattern_index == 0:
-            cut = saliency.token_cut(patches(drawn.image.astype(float)), (16, 16))
-            found.append(saliency.compare(saliency.enlarged(cut.object, 64, 64), drawn.mask > 0.5).iou)
+            cut = token_cut(patches(drawn.image.astype(float)), (16, 16))
+            found.append(saliency.compare(enlarged(cut.object, 64, 64), drawn.mask > 0.5).iou)
     assert len(found) > 5 and np.median(found) > 0.6
 
 
 def test_tokens_that_are_all_alike_are_no_error():
-    cut = saliency.token_cut(np.ones((9, 4)), (3, 3))
+    cut = token_cut(np.ones((9, 4)), (3, 3))
     assert cut.object.any() and np.isfinite(cut.eigenvector).all()
     with pytest.raises(ValueError, match="grid of 2 x 4"):
-        saliency.token_cut(np.ones((9, 4)), (2, 4))
+        token_cut(np.ones((9, 4)), (2, 4))
 
 
 def test_measures_of_a_mask():

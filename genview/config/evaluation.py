@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from genview.config.base import Block, FilePath, Name, RuntimeOnly, Share
 from genview.config.dataset import Separator
+from genview.config.dense import Saliency, Video
 from genview.config.parts import Parts
 
 
@@ -279,6 +280,8 @@ class Evaluation(Block):
     mmvp: Mmvp | None = None
     """Null: not measured; ``{}``: on the stand-in."""
     parts: Parts = Parts()
+    saliency: Saliency = Saliency()
+    video: Video = Video()
     duplicates: Duplicates = Duplicates()
 
 

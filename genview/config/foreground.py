@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from genview.config.base import Block, FilePath, Level
+from genview.config.base import Block, FilePath, Level, RuntimeOnly
 
 
 class PrincipalComponent(Block):
@@ -29,6 +29,9 @@ class Foreground(Block):
 
     encoder: str = "small"
     """A name of the block ``encoders``."""
+    second_opinion: Annotated[int, RuntimeOnly] = Field(48, ge=0)
+    """Images, at equal steps of the ratio's rank, that TokenCut (arXiv 2202.11539) divides too: the report shows both
+    masks and how far the two ratios agree. 0: none."""
     given: FilePath | None = None
     """A CSV in the published form (``fg_ratios.csv``: image, ratio, prompt) in place of the stage."""
 

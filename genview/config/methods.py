@@ -246,6 +246,9 @@ class Equivariant(Block):
     """Coefficient of the orthogonality of different views' outputs."""
     balance: NonNegative = 0.001
     """Coefficient of the balance between the two heads' parameters."""
+    chunk: int | None = Field(None, ge=1)
+    """Samples whose outputs' cosines are computed at once, and again in the backward pass; null: all of a process. For
+    memory: of so many outputs the probabilities of all crops are the largest tensors."""
     balance_all: bool = True
     """Balance all parameters, as published; false: without the last layers' fixed gains and directions, whose length
     plays no part in their outputs."""

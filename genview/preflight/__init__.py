@@ -26,6 +26,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     machine.space,
     evaluation.datasets,
     evaluation.detections,
+    evaluation.masked,
     evaluation.mmvp,
     machine.processors,
 )

@@ -10,7 +10,7 @@ from genview.config.evaluation import LocalDataset
 from genview.config.study import Study
 from genview.data import images
 from genview.errors import GenviewError
-from genview.evaluation import catalogue, coco, complete, local, mmvp_pairs, third_party
+from genview.evaluation import catalogue, coco, complete, local, masked_images, mmvp_pairs, third_party
 from genview.evaluation.splits import LabelledDataset, Part, Purpose
 from genview.preflight import collection
 from genview.preflight.problem import Problem
@@ -51,6 +51,18 @@ def detections(study: Study) -> Iterator[Problem]:
                 coco.read(folder, part)
             except GenviewError as error:
                 yield Problem("evaluation", f"evaluation.detection.datasets.{name}: {error}")
+
+
+def masked(study: Study) -> Iterator[Problem]:
+    """Folders of images or videos with masks that are not there or not whole."""
+    for task, look in (("saliency", masked_images.pairs), ("video", masked_images.sequences)):
+        for name, folder in getattr(study.evaluation, task).datasets.items():
+            if folder is None:
+                continue
+            try:
+                look(folder)
+            except GenviewError as error:
+                yield Problem("evaluation", f"evaluation.{task}.datasets.{name}: {error}")
 
 
 def mmvp(study: Study) -> Iterator[Problem]:

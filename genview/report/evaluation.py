@@ -20,6 +20,8 @@ TASKS = {
     "retrieval": ("Image-text retrieval", "retrieval"),
     "finetune": ("Fine-tuning with few labels", "fine-tuning"),
     "detection": ("Detection and instance segmentation", "Mask R-CNN"),
+    "saliency": ("Saliency by a cut of the patch tokens (TokenCut)", "TokenCut"),
+    "video": ("Masks that travel through videos (label propagation)", "video"),
     "mmvp": ("Pairs that differ in one attribute (MMVP-VLM)", "MMVP"),
 }
 SHOWN_PAIRS = 8
@@ -201,7 +203,7 @@ def _shown(row: Measurement, records: Mapping[tuple[str, str, str], dict[str, An
     """The dataset's own metric, the same by k-NN, top-5 among many classes; every recall of retrieval."""
     record = records[row.task, row.run, row.dataset]
     own = record.get("metric")
-    if own is None or row.task in ("retrieval", "finetune", "detection", "parts"):
+    if own is None or row.task in ("retrieval", "finetune", "detection", "parts", "saliency", "video"):
         return True
     if row.task == "mmvp":  # of features other than the first the mean alone
         return row.metric == own or ":" not in row.metric or row.metric.startswith(f"{own}: ")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from genview import tables
 from genview.report import drawing, pictures, wording
@@ -49,6 +50,7 @@ def section(results: Results) -> Section | None:
         blocks += truth
         if component is not None and batches:
             blocks += _masks(results, ratios, threshold, record)
+        blocks += _second_opinion(results, ratios)
     share = results.configuration["pca"]["foreground_share"]
     lead = (
         "The first principal component of the encoder's patch tokens is taken to separate foreground from background. "
@@ -174,7 +176,40 @@ def _truth(results: Results, ratios: pa.Table) -> tuple[list[Block], float | Non
     return [Figure("true-share", text, f"Scatter of foreground ratio over true share. {words}", words)], correlation
 
 
+def _cuts(results: Results) -> dict[str, tuple[float, np.ndarray]]:
+    """What TokenCut says of some images: ratio and foreground bool [T], by key."""
+    table = results.table(f"foreground/{results.encoder}/token_cut.parquet", tables.TOKEN_CUT)
+    rows = [] if table is None else table.to_pylist()
+    return {row["key"]: (row["ratio"], np.asarray(row["foreground"], bool)) for row in rows}
+
+
+def _second_opinion(results: Results, ratios: pa.Table) -> list[Block]:
+    """The two ratios of some images against each other."""
+    cuts = _cuts(results)
+    known = dict(zip(ratios["key"].to_pylist(), ratios["ratio"].to_pylist()))
+    both = np.array([(known[key], share) for key, (share, _) in cuts.items() if key in known])
+    if len(both) < 3:
+        return []
+    with drawing.figure() as (figure, axes):
+        axes.plot([0, 1], [0, 1], color=drawing.colour("muted"), linewidth=1, linestyle=(0, (3, 3)))
+        axes.plot(both[:, 0], both[:, 1], ".", markersize=5, color=drawing.colour("series-1"))
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="foreground ratio", ylabel="TokenCut's share of foreground")
+        axes.set_title("A second opinion")
+        text = drawing.svg(figure, "second-opinion")
+    spread = both.std(axis=0).min()
+    follow = f"correlation {_three(np.corrcoef(both.T)[0, 1])}; " if spread else ""
+    words = (
+        f"{wording.plural(len(both), 'image')} at equal steps of the ratio's rank, divided by TokenCut too, which "
+        f"looks at each image alone: {follow}mean absolute difference {np.abs(both[:, 0] - both[:, 1]).mean():.3f}. "
+        "TokenCut takes the side of the token that lies farthest from the cut, and may take the background."
+    )
+    return [Figure("second-opinion", text, f"Scatter of TokenCut's share over the foreground ratio. {words}", words)]
+
+
 def _masks(results: Results, ratios: pa.Table, threshold: float, record: dict[str, Any]) -> list[Block]:
+    cuts = _cuts(results)
+    if cuts:  # those with two masks are shown
+        ratios = ratios.filter(pc.is_in(ratios["key"], pa.array(cuts, pa.string())))
     order = np.argsort(ratios["ratio"].to_numpy(), kind="stable")
     places = np.unique(np.linspace(0.03, 0.97, EXAMPLES) * (len(order) - 1)).astype(int)
     rows = [ratios.slice(int(order[place]), 1).to_pylist()[0] for place in places]
@@ -197,6 +232,11 @@ def _masks(results: Results, ratios: pa.Table, threshold: float, record: dict[st
             pictures.tile(pictures.heat(values, low, high), f"token projections of: {name}", "projection"),
         ]
         text = f"ratio {ratio:.2f}" + (f", true share {truth:.2f}" if truth is not None else "")
+        if key in cuts:
+            share, inside = cuts[key]
+            cut = pictures.masked(originals[key], inside.reshape(values.shape))
+            tiles.insert(2, pictures.tile(cut, f"TokenCut's foreground of: {name}", "TokenCut"))
+            text += f", TokenCut {share:.2f}"
         cards.append(Card(tiles, text=text))
     caption = (
         "Images from the least to the most foreground, at equal steps of the rank. Middle: tokens below the threshold "

@@ -32,7 +32,12 @@ EVALUATIONS = {
     "retrieval": "retrieval",
     "finetune": "finetune",
     "detection": "detection",
+    "saliency": "saliency",
+    "video": "video",
 }
+WITHOUT_TEST_SETS = ("detection", "saliency", "video")
+"""Of these no test image is looked for among the study's."""
+
 """Folders of evaluations, and their blocks of the configuration."""
 
 
@@ -105,7 +110,7 @@ class Results:
             (task, run, name): record
             for task, block in EVALUATIONS.items()
             for run in self.evaluated()
-            for name in sorted(asked[block]["datasets"])
+            for name in sorted(asked.get(block, {}).get("datasets", ()))
             if (record := self.json(f"{task}/{run}/{file_name(name)}.json")) is not None
         }
         pairs = {run: self.json(f"mmvp/{run}.json") for run in self.evaluated() if asked.get("mmvp") is not None}
@@ -141,8 +146,9 @@ class Results:
 
     def duplicates(self) -> dict[str, dict[str, Any]]:
         """What was found of each test set among the study's images, by its name."""
-        blocks = [self.configuration["evaluation"][block] for block in EVALUATIONS.values() if block != "detection"]
-        blocks.append(self.configuration["evaluation"].get("parts") or {"datasets": ()})
+        asked = self.configuration["evaluation"]
+        blocks = [asked[block] for block in EVALUATIONS.values() if block not in WITHOUT_TEST_SETS]
+        blocks.append(asked.get("parts") or {"datasets": ()})
         names = sorted({name for block in blocks for name in block["datasets"]})
         found = {name: self.json(f"evaluation/duplicates/{file_name(name)}.json") for name in names}
         return {name: record for name, record in found.items() if record is not None}

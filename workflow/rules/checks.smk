@@ -98,6 +98,8 @@ def check_targets(rules):
             "retrieval",
             "finetune",
             "detection",
+            "saliency",
+            "video",
         )
         for name in getattr(STUDY.evaluation, block).datasets
     }

@@ -214,8 +214,11 @@ def measured():
         "retrieval": STUDY.evaluation.retrieval.datasets,
         "finetune": STUDY.evaluation.finetune.datasets,
         "detection": STUDY.evaluation.detection.datasets,
+        "saliency": STUDY.evaluation.saliency.datasets,
+        "video": STUDY.evaluation.video.datasets,
     }
-    labelled = [names for task, names in evaluated.items() if task != "detection"]
+    masked = ("detection", "saliency", "video")
+    labelled = [names for task, names in evaluated.items() if task not in masked]
     labelled.append(STUDY.evaluation.parts.datasets)
     tested = sorted({name for names in labelled for name in names})
     return {
@@ -225,7 +228,12 @@ def measured():
         ],
         "foreground": [
             f"{encoder}/{name}"
-            for name in ("pca.safetensors", "pca.json", "foreground_ratio.parquet")
+            for name in (
+                "pca.safetensors",
+                "pca.json",
+                "foreground_ratio.parquet",
+                *(["token_cut.parquet"] if STUDY.foreground.second_opinion else []),
+            )
         ],
         "scores": SCORES,
         "conditions": f"{RESULTS}/conditions/conditions.parquet",
@@ -241,9 +249,9 @@ def measured():
             task: [
                 f"{RESULTS}/{task}/{evaluated}/{catalogue.file_name(name)}.json"
                 for evaluated, has_text in STUDY.evaluated().items()
-                if task in ("probes", "finetune", "detection") or has_text
+                if task in ("probes", "finetune", *masked) or has_text
                 # A curve is of what is quick to measure.
-                if task not in ("finetune", "detection") or evaluated not in DERIVED
+                if task not in ("finetune", *masked) or evaluated not in DERIVED
                 for name in names
             ]
             for task, names in evaluated.items()

@@ -258,3 +258,49 @@ rule score_mmvp:
         runtime=minutes(60),
     script:
         "../scripts/mmvp.py"
+
+
+rule score_saliency:
+    """TokenCut: is the object found by a cut of the patch tokens, without any training?"""
+    input:
+        code=code("score_saliency"),
+        settings=recorded("score_saliency", saliency_settings),
+        model=evaluated_model,
+    output:
+        result=f"{RESULTS}/saliency/{{model}}/{{dataset}}.json",
+    log:
+        f"{LOGS}/saliency/{{model}}/{{dataset}}.log",
+    benchmark:
+        f"{COSTS}/saliency/{{model}}/{{dataset}}.tsv"
+    conda:
+        "../../envs/genview.yaml"
+    threads: 1
+    resources:
+        **gpus(evaluation_gpus),
+        mem_mb=memory(16000),
+        runtime=minutes(240),
+    script:
+        "../scripts/saliency.py"
+
+
+rule score_video:
+    """Label propagation: do masks travel through a video along similar patch tokens?"""
+    input:
+        code=code("score_video"),
+        settings=recorded("score_video", video_settings),
+        model=evaluated_model,
+    output:
+        result=f"{RESULTS}/video/{{model}}/{{dataset}}.json",
+    log:
+        f"{LOGS}/video/{{model}}/{{dataset}}.log",
+    benchmark:
+        f"{COSTS}/video/{{model}}/{{dataset}}.tsv"
+    conda:
+        "../../envs/genview.yaml"
+    threads: 1
+    resources:
+        **gpus(evaluation_gpus),
+        mem_mb=memory(16000),
+        runtime=minutes(240),
+    script:
+        "../scripts/video.py"

@@ -149,6 +149,29 @@ def detection_settings(wildcards):
     )
 
 
+def saliency_settings(wildcards):
+    """What is cut, and the seed of what is drawn; which datasets there are re-runs no other."""
+    return dense_settings(wildcards, saliency=EVALUATION.saliency)
+
+
+def video_settings(wildcards):
+    """The protocol, and the seed of what is drawn."""
+    return dense_settings(wildcards, video=EVALUATION.video)
+
+
+def dense_settings(wildcards, **block):
+    """As above, of either test of patch tokens."""
+    (protocol,) = block.values()
+    return settings(
+        dataset=wildcards.dataset,
+        folder=protocol.datasets[wildcards.dataset],
+        precision=EVALUATION.features.precision,
+        seed=STUDY.seed,
+        study=STUDY.study,
+        **block,
+    )
+
+
 def mmvp_settings(wildcards):
     """How pairs are scored, and the seed of what is drawn."""
     return settings(

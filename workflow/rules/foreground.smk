@@ -179,3 +179,28 @@ else:
             runtime=minutes(30),
         script:
             "../scripts/foreground_ratio.py"
+
+
+rule token_cut:
+    """Some images divided by TokenCut too: a second opinion on their foreground."""
+    input:
+        code=code("token_cut"),
+        settings=recorded("token_cut", cut_settings),
+        manifest=MANIFEST,
+        images=PACKED,
+        ratios=f"{FOREGROUND}/{{encoder}}/foreground_ratio.parquet",
+    output:
+        cuts=f"{FOREGROUND}/{{encoder}}/token_cut.parquet",
+    log:
+        f"{LOGS}/foreground/{{encoder}}/token_cut.log",
+    benchmark:
+        f"{COSTS}/foreground/{{encoder}}/token_cut.tsv"
+    conda:
+        "../../envs/genview.yaml"
+    threads: 1
+    resources:
+        **gpus(ENCODER_GPUS),
+        mem_mb=memory(16000),
+        runtime=minutes(60),
+    script:
+        "../scripts/token_cut.py"

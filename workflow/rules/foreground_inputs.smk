@@ -20,6 +20,11 @@ def encoder_settings(wildcards):
     )
 
 
+def cut_settings(wildcards):
+    """As above, and how many images are cut."""
+    return {**encoder_settings(wildcards), "images": STUDY.foreground.second_opinion}
+
+
 def sample_settings(wildcards):
     """As above, with what decides the sample."""
     return {

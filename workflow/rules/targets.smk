@@ -56,6 +56,16 @@ rule detection:
         measured()["detection"],
 
 
+rule saliency:
+    input:
+        measured()["saliency"],
+
+
+rule video:
+    input:
+        measured()["video"],
+
+
 rule mmvp:
     input:
         measured()["mmvp"],

@@ -24,9 +24,7 @@ class _BatchNorm(nn.Module):
             if name in ("drop", "act"):
                 self.add_module(name, part)
 
-    def _scaled(self, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
-        if self.weight is not None:
-            rows = rows * self.weight.view(shape) + self.bias.view(shape)
+    def _finished(self, rows: Tensor) -> Tensor:
         for part in self.children():
             rows = part(rows)
         return rows
@@ -53,7 +51,10 @@ class GatheredBatchNorm(_BatchNorm):
                     self.running_var.lerp_(variance * count / max(count - 1, 1), self.momentum)
         else:
             mean, variance = self.running_mean, self.running_var
-        return self._scaled((rows - mean.view(shape)) * (variance + self.eps).rsqrt().view(shape), shape)
+        result = (rows - mean.view(shape)) * (variance + self.eps).rsqrt().view(shape)
+        if self.weight is not None:
+            result = result * self.weight.view(shape) + self.bias.view(shape)
+        return self._finished(result)
 
 
 class PartedBatchNorm(_BatchNorm):
@@ -68,10 +69,9 @@ class PartedBatchNorm(_BatchNorm):
 
     def forward(self, rows: Tensor) -> Tensor:
         """[B, C, ...] normalised over all dimensions but C, in each part."""
-        shape = (1, -1) + (1,) * (rows.ndim - 2)
         if not self.training:
-            result = F.batch_norm(rows, self.running_mean, self.running_var, eps=self.eps)
-            return self._scaled(result, shape)
+            known = (self.running_mean, self.running_var, self.weight, self.bias)
+            return self._finished(F.batch_norm(rows, *known, eps=self.eps))
         if len(rows) % self.parts:
             raise ValueError(f"{len(rows)} rows cannot be cut in {self.parts} equal parts")
         channels = rows.shape[1]
@@ -79,13 +79,14 @@ class PartedBatchNorm(_BatchNorm):
         # Channels of the parts side by side: one pass of torch's own BatchNorm over all of them.
         cut = rows.unflatten(0, (self.parts, -1)).transpose(0, 1)
         apart = cut.reshape(len(rows) // self.parts, self.parts * channels, *rows.shape[2:])
-        result = F.batch_norm(apart, means, variances, training=True, momentum=self.momentum, eps=self.eps)
+        scale, shift = (None if one is None else one.repeat(self.parts) for one in (self.weight, self.bias))
+        result = F.batch_norm(apart, means, variances, scale, shift, True, self.momentum, self.eps)
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.copy_(means.view(self.parts, channels).mean(0))
             self.running_var.copy_(variances.view(self.parts, channels).mean(0))
         whole = result.view_as(cut).transpose(0, 1).reshape(rows.shape)
-        return self._scaled(whole, shape)
+        return self._finished(whole)
 
 
 def _replaced(module: nn.Module, replacement: Callable[[nn.Module], nn.Module]) -> nn.Module:
@@ -97,8 +98,8 @@ def _replaced(module: nn.Module, replacement: Callable[[nn.Module], nn.Module]) 
 
 
 def in_parts(module: nn.Module, parts: int) -> nn.Module:
-    """The module with every BatchNorm in parts of this process's rows."""
-    return _replaced(module, lambda source: PartedBatchNorm(source, parts))
+    """The module with every BatchNorm in parts of this process's rows; unchanged if that is one."""
+    return module if parts == 1 else _replaced(module, lambda source: PartedBatchNorm(source, parts))
 
 
 def synchronised(module: nn.Module, device: torch.device) -> nn.Module:

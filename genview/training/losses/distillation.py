@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from genview.training.loop.distributed import world_size
 from genview.training.losses.precision import HALF, full_precision, mean_over_samples
@@ -57,7 +58,13 @@ def self_distillation(
 
 @full_precision
 def orthogonality(
-    teacher: Tensor, student: Tensor, center: Tensor, *, teacher_temperature: float, student_temperature: float
+    teacher: Tensor,
+    student: Tensor,
+    center: Tensor,
+    *,
+    teacher_temperature: float,
+    student_temperature: float,
+    chunk: int | None = None,
 ) -> Tensor:
     """CLeVER's term of the equivariant part: different views should have orthogonal outputs.
 
@@ -66,14 +73,24 @@ def orthogonality(
         student: [V, B, K].
         center: [K]; no gradient.
         teacher_temperature: of the teacher's probabilities; student_temperature: of the student's.
+        chunk: samples whose probabilities are held at once; they are computed again in the backward pass. None: all.
 
     Returns:
         Scalar in [0, 1]: mean over pairs of |mean over samples of the cosine between the two views' probabilities|.
     """
-    targets = F.normalize(_targets(teacher, center, teacher_temperature), dim=-1)
-    predictions = F.normalize((student / student_temperature).softmax(dim=-1), dim=-1)
     pairs = _pairs(teacher, student)
-    return sum((targets[g] * predictions[v]).sum(dim=-1).mean().abs() for g, v in pairs) / len(pairs)
+
+    def cosines(teacher_part: Tensor, student_part: Tensor) -> Tensor:
+        targets = F.normalize(_targets(teacher_part, center, teacher_temperature), dim=-1)
+        predictions = F.normalize((student_part / student_temperature).softmax(dim=-1), dim=-1)
+        return torch.stack([(targets[g] * predictions[v]).sum(dim=-1) for g, v in pairs])
+
+    if chunk is None:
+        found = cosines(teacher, student)
+    else:
+        parts = zip(teacher.split(chunk, dim=1), student.split(chunk, dim=1))
+        found = torch.cat([checkpoint(cosines, *part, use_reentrant=False) for part in parts], dim=1)
+    return found.mean(dim=1).abs().mean()
 
 
 @full_precision

@@ -99,7 +99,7 @@ class DINO(Method):
         second = self.settings.equivariant
         if second is None:
             return {"loss": distillation}, residue
-        apart = orthogonality(teachers[1], students[1], self.center_1, **temperatures)
+        apart = orthogonality(teachers[1], students[1], self.center_1, **temperatures, chunk=second.chunk)
         balance = head_balance(*(self._balanced(head) for head in self.heads))
         loss = distillation + second.separation * apart + second.balance * balance
         terms = {"loss": loss, "distillation": distillation, "orthogonality": apart, "balance": balance}

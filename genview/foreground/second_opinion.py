@@ -1,0 +1,70 @@
+"""Stage ``token_cut``: some images divided by TokenCut too, beside the principal component's masks.
+
+The component's direction and threshold are the study's, TokenCut looks at each image alone: where the two agree on
+photographs, whose true share of foreground nobody knows, the ratio is trusted for a reason.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genview import placement, tables
+from genview.config.dataset import Dataset
+from genview.config.encoders import Encoder
+from genview.data import manifest as manifests
+from genview.data.reader import Reader, data_root
+from genview.encoders import loader, look
+from genview.foreground.token_cut import token_cut
+from genview.foreground.token_scores import as_lists
+
+
+def chosen(ratios: pa.Table, count: int) -> list[str]:
+    """Keys at equal steps of the ratio's rank, from the least to the most foreground; at most so many."""
+    ordered = ratios.sort_by([("ratio", "ascending"), ("key", "ascending")])["key"]
+    places = np.unique(np.linspace(0.02, 0.98, count) * (len(ordered) - 1)).astype(int) if len(ordered) else []
+    return [ordered[int(place)].as_py() for place in places]
+
+
+def run(
+    config: Encoder,
+    dataset: Dataset,
+    *,
+    images: int,
+    manifest: str | Path,
+    ratios: str | Path,
+    output: str | Path,
+    stamp: dict[str, str],
+) -> None:
+    """Cut the tokens of some images in two and write what lies in the foreground.
+
+    Args:
+        config: the encoder of the foreground.
+        dataset: where the images are.
+        images: how many.
+        manifest: the study's manifest.
+        ratios: tables.FOREGROUND_RATIO.
+        output: written: tables.TOKEN_CUT; empty for an encoder with fewer than two tokens.
+        stamp: provenance.
+
+    Raises:
+        GenviewError: an image cannot be read any more.
+    """
+    keys = chosen(tables.read(ratios, tables.FOREGROUND_RATIO), images)
+    rows = manifests.read(manifest, columns=["key", "path", "offset", "length"])
+    rows = rows.filter(pc.is_in(rows["key"], pa.array(keys, pa.string())))
+    encoder = look.load(config, placement.default())
+    foreground = np.zeros((0, encoder.num_tokens), bool)
+    if len(rows) and encoder.num_tokens > 1:
+        reader, found = Reader(data_root(dataset, manifest)), []
+        for batch in loader.batches(rows, reader, encoder, config.batch_size, 0):
+            tokens, _ = encoder.encode(batch)
+            found += [token_cut(one, encoder.grid).foreground for one in tokens.cpu().numpy()]
+        foreground = np.stack(found)
+    table = {
+        "key": rows["key"].slice(0, len(foreground)),
+        "ratio": foreground.mean(axis=1).astype(np.float32),
+        "foreground": as_lists(foreground),
+    }
+    tables.write(pa.table(table), tables.TOKEN_CUT, output, **stamp)
