@@ -3,7 +3,8 @@
     python benchmarks/methods.py                                      # ResNet-18 at 224 px, on a CPU
     python benchmarks/methods.py --architecture resnet50 --batch 64   # a GPU
 
-Both sides have the same tower, heads of the same widths, the same crops and torch's SGD; steps alternate, so that both
+Both sides have the same tower, heads of the same widths, the same crops (of SwAV and DINO those of a size in one pass,
+as their authors do it, where lightly's examples pass each alone) and torch's SGD; steps alternate, so that both
 see the same load of the machine, and the ratio is of their medians. A step is everything after the data: forward,
 backward, optimiser, momentum networks, centres, queues. Then what only we have: the share of a step that the quality
 weights take (with CLIP's ViT-B/32 as the quality encoder), and CLeVER beside DINO: samples a second, and the largest
@@ -158,6 +159,10 @@ class Plain(nn.Module):
         backbone, head = self.slow if slow and self.slow is not None else (self.backbone, self.head)
         return head(backbone.pooled(images))
 
+    def together(self, groups: list[Tensor], slow: bool = False) -> list[Tensor]:
+        """Projections [B, D] of each view, the crops of a size in one pass, as SwAV's and DINO's authors do it."""
+        return [one for group in groups for one in self.seen(group.flatten(0, 1), slow).unflatten(0, group.shape[:2])]
+
     def forward(self, groups: list[Tensor]) -> Tensor:
         """The loss of views [V, B, 3, S, S] by size."""
         views = [view for group in groups for view in group]
@@ -169,12 +174,12 @@ class Plain(nn.Module):
                     key = self.seen(views[1], slow=True)
                 return self.loss(self.seen(views[0]), key)
             case "swav":
-                scores = [self.prototypes(nn.functional.normalize(self.seen(view), dim=1)) for view in views]
+                scores = [self.prototypes(nn.functional.normalize(one, dim=1)) for one in self.together(groups)]
                 return self.loss(scores[:2], scores[2:])
             case "dino":
                 with torch.no_grad():
-                    teacher = [self.seen(view, slow=True) for view in views[:2]]
-                return self.loss(teacher, [self.seen(view) for view in views], epoch=STEP.epoch)
+                    teacher = self.together(groups[:1], slow=True)
+                return self.loss(teacher, self.together(groups), epoch=STEP.epoch)
         projected = [self.seen(view) for view in views]
         predicted = [self.predictor(one) for one in projected]
         if self.slow is None:

@@ -127,6 +127,15 @@ class Checkpoints(Block):
     checkpoint, and the model's card says so. The message that refuses to go on names the digest."""
 
 
+class Watch(Block):
+    """Fixed images of the study that are encoded now and then during a run."""
+
+    images: int = Field(512, ge=2)
+    """How many; where there are labels, 16 of each of some classes."""
+    every_epochs: int = Field(1, ge=1)
+    """Epochs between two looks; each takes a forward pass over the images."""
+
+
 class Run(Block):
     """One pretraining run."""
 
@@ -151,6 +160,9 @@ class Run(Block):
     nodes: int = Field(1, ge=1)
     log_every_steps: int = Field(10, ge=1)
     """Optimiser steps between lines of metrics.jsonl."""
+    watch: Watch | None = None
+    """Log ``drift`` (how far the features have moved from the initial ones, 1 - cosine) and, where there are labels,
+    ``knn`` (leave-one-out accuracy of ten neighbours) on fixed images; null: do not look."""
     data: RunData = RunData()
     model: RunModel = RunModel()
     optimizer: Optimizer = Optimizer()

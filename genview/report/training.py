@@ -30,6 +30,8 @@ MEANINGS = {
     "effective_rank": "Directions that the encoder's features of a step use (RankMe); no more than its samples.",
     "alignment": "Mean squared distance of two views' projections: 0 = equal.",
     "uniformity": "Evenness of the projections on the sphere: lower is more even, 0 = all alike.",
+    "drift": "How far the features of fixed images have moved from the initial ones (1 - cosine).",
+    "knn": "Share of fixed images that their ten nearest neighbours among the others classify rightly.",
     "gradient_norm": "Length of all gradients together before clipping.",
     "quality_mean": "Mean of the quality weights.",
     "quality_spread": "Standard deviation of the quality weights: 0 = all pairs count alike.",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.compute as pc
 import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from genview import randomness
 from genview.config.methods import DIVA as DivaSettings
@@ -22,6 +23,7 @@ from genview.training.data.samples import Samples
 from genview.training.data.views import ViewIndex
 from genview.training.job import Job
 from genview.training.loop import batchnorm
+from genview.training.loop.watched import Watched
 from genview.training.methods.anchored import Anchored
 from genview.training.methods.dino import DINO
 from genview.training.methods.diva import DIVA
@@ -61,6 +63,7 @@ class Assembly:
     seed: int
     missing_views: dict[str, int]
     """View set -> images that it lacks; the original stands in for them."""
+    watched: Watched | None = None
     made_of: dict[str, str] = field(default_factory=dict)
     """Digests of models that the run learns from, beside what the job names."""
 
@@ -108,6 +111,14 @@ def _teacher(job: Job, device: torch.device) -> "Teacher | None":
     from genview.diva.teacher import Teacher  # brings diffusers; only where it is asked for
 
     return Teacher(method.teacher, method.condition.prompt, device)
+
+
+def _watched(job: Job, reader: readers.Reader, architecture: build.Architecture, seed: int) -> Watched:
+    rows = manifests.read(job.manifest, columns=["path", "offset", "length", "label"])
+    preprocess = PreprocessCfg(**{**architecture.preprocess_cfg, "size": architecture.image_size})
+    transform = image_transform_v2(preprocess, is_train=False)
+    assert job.run.watch is not None
+    return Watched(job.run.watch, rows, reader.image, transform, seed)
 
 
 def assemble(job: Job, device: torch.device) -> Assembly:
@@ -167,4 +178,5 @@ def assemble(job: Job, device: torch.device) -> Assembly:
             method = Anchored(method, run.model.anchor)
     missing = {name: index.missing for name, index in indexes.items()}
     made_of = {"diffusion model": teacher.weights} if teacher else {}
-    return Assembly(architecture, samples, method, seed, missing, made_of)
+    watched = _watched(job, samples.reader, architecture, seed) if run.watch else None
+    return Assembly(architecture, samples, method, seed, missing, watched, made_of)

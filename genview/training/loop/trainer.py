@@ -88,6 +88,8 @@ class Trainer:
                 crops=run.data.crops if run.method.name == "genviewpp" else 1,
                 global_batch=self.order.samples_per_step,
             )
+        if self.assembly.watched and self.accelerator.is_main_process:
+            self.assembly.watched.begin(self.method.exported(), self.device)
         self.codes: list[list[Any]] = []
         self.first_step = self._resume(optimizer)
         wrapped, self.optimizer = self.accelerator.prepare(self.method, optimizer)
@@ -184,6 +186,10 @@ class Trainer:
             return
         if hasattr(self.method.model, "logit_scale") and self.run.uses_text:
             values["logit_scale"] = float(self.method.model.logit_scale.detach().exp())
+        watched = self.assembly.watched
+        if watched and watched.due(step, self.total_steps, self.order.steps_per_epoch, self.run.log_every_steps):
+            model = self.method.exported() if self.average is None else self.average.module
+            values |= watched.measure(model, self.device)
         self._watch_for_collapse(step, values)
         # The next step refuses a loss that is not finite; a line that is not JSON would be left behind here.
         if all(map(_finite, values.values())):
