@@ -10,7 +10,7 @@ from pipelines import EMBEDDING, save_text2image, save_unclip
 
 from genview.config.views import ViewSet
 from genview.errors import GenviewError
-from genview.generation import pipelines, plan
+from genview.generation import members, pipelines, plan
 from genview.generation.plan import ViewRequest
 from genview.generation.sampler import Sampler
 
@@ -134,6 +134,40 @@ def test_without_guidance_half_the_work_is_done(folders):
         sampler.predict = lambda inputs, *rest, normal=normal: (sizes.append(len(inputs)), normal(inputs, *rest))[1]
         sampler.sample(some("txt")[0])
     assert sizes == [5] * 3 + [10] * 3
+
+
+@pytest.mark.parametrize(
+    ("interval", "sizes"), [(None, "111111"), ([0, 1], "111111"), ([0, 0.5], "111000"), ([0.2, 0.7], "001110")]
+)
+def test_guidance_holds_in_its_interval_and_costs_nothing_outside(folders, interval, sizes):
+    view = view_of(folders, "imgtxt", steps=6, scheduler="DDIMScheduler", guidance_interval=interval)
+    sampler, seen = Sampler(pipelines.load(view, CPU), view), []
+    sampler.loaded.pipeline.unet.register_forward_pre_hook(lambda _, given: seen.append(len(given[0]) // 5 - 1))
+    requests, embeddings = some("imgtxt")
+    inputs = sampler.prepare(requests, embeddings)
+    latents = sampler.denoise(inputs)
+    assert "".join(map(str, seen)) == sizes
+    # The same by hand, an image at a time: outside the interval the scale is 1, which is the conditioned prediction.
+    scheduler, first = sampler.loaded.pipeline.scheduler, inputs.latents[:1] * 1.0
+    empty = sampler._prompt_embeddings([""])
+    with torch.inference_mode():
+        for number, step in enumerate(scheduler.timesteps):
+            with_it = sampler.predict(first, step, inputs.prompts[:1], inputs.class_labels[:1])
+            without = sampler.predict(first, step, empty, torch.zeros_like(inputs.class_labels[:1]))
+            scale = requests[0].guidance_scale if sizes[number] == "1" else 1.0
+            first = scheduler.step(without + scale * (with_it - without), step, first).prev_sample
+    torch.testing.assert_close(latents[:1], first, atol=1e-5, rtol=1e-4)
+
+
+def test_an_interval_that_is_none_is_refused_and_no_interval_leaves_the_metadata_as_it_was(folders):
+    with pytest.raises(ValueError, match="the smaller share comes first"):
+        view_of(folders, "img", guidance_interval=[0.5, 0.5])
+    view = view_of(folders, "img")
+    loaded = pipelines.load(view, CPU)
+    (request,) = some("img", 1)[0]
+    assert "guidance_interval" not in members.metadata(request, view, loaded, None, None)["view"]
+    early = view_of(folders, "img", guidance_interval=[0, 0.5])
+    assert members.metadata(request, early, loaded, None, None)["view"]["guidance_interval"] == [0, 0.5]
 
 
 def test_each_prompt_is_encoded_once(folders):

@@ -1,4 +1,4 @@
-"""Monitors on fixed images. If these fail, a user watches numbers that are not his encoder's, or watching changes it."""
+"""Monitors on fixed images. If these fail, a user watches numbers of another encoder, or watching changes his."""
 
 import json
 from pathlib import Path

@@ -45,6 +45,9 @@ def metadata(
     embedding_from: str | None,
 ) -> dict[str, Any]:
     """Everything that an image depends on, as it is written beside it; no time, no path, no host."""
+    excluded = {"model", "noise_level", "guidance_scale"}
+    if view.guidance_interval is None:  # images of versions that did not know it are the same
+        excluded.add("guidance_interval")
     return {
         "key": request.key,
         "sample": request.sample,
@@ -59,7 +62,7 @@ def metadata(
         "weights": loaded.weights,
         "scheduler": loaded.scheduler_config["_class_name"],
         "size": loaded.size,
-        "view": view.model_dump(mode="json", exclude={"model", "noise_level", "guidance_scale"}),
+        "view": view.model_dump(mode="json", exclude=excluded),
         "guided": view.guidance_source() != 1.0,
         "versions": {"genview": __version__, "diffusers": diffusers.__version__, "torch": torch.__version__},
     }

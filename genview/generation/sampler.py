@@ -57,8 +57,6 @@ class Sampler:
         self.loaded = loaded
         self.view = view
         self.batch_size = view.batch_size
-        # Without guidance for any image the unconditional half is not computed at all.
-        self.guided = view.guidance_source() != 1.0
         self.seconds: Counter[str] = Counter()
         self.prompts_truncated = 0
         self._prompts: OrderedDict[str, torch.Tensor] = OrderedDict()
@@ -131,15 +129,16 @@ class Sampler:
         extra = pipeline.prepare_extra_step_kwargs(batch.generators, 0.0)
         latents = batch.latents * scheduler.init_noise_sigma
         prompts, labels = batch.prompts, batch.class_labels
-        if self.guided:
-            prompts = torch.cat([self._prompt_embeddings([""]).expand_as(prompts), prompts])
-            # Without condition: the whole vector is zero, the embedding of the noise level too.
-            labels = None if labels is None else torch.cat([torch.zeros_like(labels), labels])
-        for step in scheduler.timesteps:
-            inputs = torch.cat([latents, latents]) if self.guided else latents
-            inputs = scheduler.scale_model_input(inputs, step)
-            predicted = self.predict(inputs, step, prompts, labels)
-            if self.guided:
+        both_prompts = torch.cat([self._prompt_embeddings([""]).expand_as(prompts), prompts])
+        # Without condition: the whole vector is zero, the embedding of the noise level too.
+        both_labels = None if labels is None else torch.cat([torch.zeros_like(labels), labels])
+        for number, step in enumerate(scheduler.timesteps):
+            # Where no image is guided the unconditional half is not computed at all.
+            guided = self.view.guides(number, len(scheduler.timesteps))
+            inputs = scheduler.scale_model_input(torch.cat([latents, latents]) if guided else latents, step)
+            given = (both_prompts, both_labels) if guided else (prompts, labels)
+            predicted = self.predict(inputs, step, *given)
+            if guided:
                 without, conditioned = predicted.chunk(2)
                 predicted = without + batch.guidance * (conditioned - without)
             latents = scheduler.step(predicted, step, latents, **extra, return_dict=False)[0]

@@ -134,11 +134,60 @@ def audit(results: Results) -> Section | None:
             curves = {name: curve for name, curve in curves.items() if len(curve) > 1}
             if curves:
                 blocks.append(_level_figure(metric, column, curves))
+    blocks += [
+        figure
+        for metric in metrics
+        if (figure := _frontier(results, metric, {name: rows.get(metric) for name, rows in overall.items()}))
+    ]
     lead = (
         "How close the views stay to their originals, how much they differ from each other, and what they keep. Each "
         "level has its own images: a curve over the levels shows their difference, too."
     )
     return Section("audit", "View audit", lead, blocks)
+
+
+def seconds_per_view(results: Results, name: str) -> float | None:
+    """Mean seconds of denoising and decoding an image, over the shards of a set that were made here."""
+    seconds, made = 0.0, 0
+    for file in results.shards(f"views/{name}"):
+        told = results.json(f"logs/views/{name}/{file.stem}.json") or {}
+        if told.get("finished") and told.get("made"):
+            seconds += sum(told["seconds"].get(part, 0.0) for part in ("denoising", "decoding"))
+            made += told["made"]
+    return seconds / made if made else None
+
+
+def _frontier(results: Results, metric: str, rows: dict[str, dict[str, Any] | None]) -> Figure | None:
+    """What a view costs and what the audit says of it, where sets of one mode differ in how they are sampled."""
+    sets = results.configuration["views"]
+    if metric.endswith("_by_chance") or "of_original" in metric:
+        return None
+    samplers = {name: (sets[name]["steps"], str(sets[name].get("guidance_interval"))) for name in rows}
+    modes = {sets[name]["mode"] for name in rows}
+    points = {
+        name: (seconds, row)
+        for name, row in rows.items()
+        if row and row.get("value") is not None and (seconds := seconds_per_view(results, name)) is not None
+    }
+    if len(points) < 3 or len(modes) > 1 or len(set(samplers.values())) < 3:
+        return None
+    name = "frontier-" + "".join(c if c.isalnum() else "-" for c in metric)
+    with drawing.figure(5.2, 3.4) as (figure, axes):
+        for view, (seconds, row) in points.items():
+            axes.plot(1000 * seconds, row["value"], "o", color=drawing.colour("series-1"), markersize=4.5)
+            if row.get("low") is not None:
+                axes.plot(
+                    [1000 * seconds] * 2, [row["low"], row["high"]], color=drawing.colour("series-1"), linewidth=1
+                )
+            axes.annotate(view, (1000 * seconds, row["value"]), xytext=(4, 3), textcoords="offset points", fontsize=7)
+        axes.set(
+            xlabel="milliseconds a view", ylabel=wording.title(metric), title=f"{wording.heading(metric)} and cost"
+        )
+        axes.set_xlim(left=0)
+        text = drawing.svg(figure, name)
+    words = "; ".join(f"{view}: {1000 * seconds:.0f} ms, {row['value']:.3f}" for view, (seconds, row) in points.items())
+    caption = f"Denoising and decoding on this machine, without what is loaded once. {words}."
+    return Figure(name, text, f"{wording.title(metric)} over the cost of a view. {caption}", caption)
 
 
 def _name(row: dict[str, Any]) -> str:
