@@ -5,6 +5,7 @@ dataset and metric, ``compare`` has a row for each figure of two studies.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from functools import cached_property
 from pathlib import Path
@@ -25,26 +26,52 @@ MEASUREMENT = [field.name for field in fields(Measurement)]
 
 
 class StudyResults:
-    """A finished study.
+    """A study's figures; its report takes them from here, too.
+
+    Args:
+        folder: ``results/<study>``.
+        configuration: the effective one; None: that of the finished study's report.
 
     Attributes:
-        folder: ``results/<study>``.
-        configuration: the effective one that its report was made with.
-        rows: every number that was measured, as in ``summary.csv``.
-        artifacts: the folder as the report reads it.
+        folder, configuration: as given.
+        artifacts: the folder's files, as the report reads them.
 
     Raises:
-        GenviewError: the folder holds no finished study.
+        GenviewError: no configuration is given, and the folder holds no finished study.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, configuration: Mapping[str, Any] | None = None):
         self.folder = Path(folder)
-        file, numbers = self.folder / "configuration.json", self.folder / "summary.csv"
-        if not file.is_file() or not numbers.is_file():
-            raise GenviewError(f"{folder}: no finished study: configuration.json and summary.csv come with its report")
-        self.configuration: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        self.rows = summary.read(numbers)
+        self._finished = configuration is None
+        if configuration is None:
+            file = self.folder / "configuration.json"
+            if not file.is_file() or not (self.folder / "summary.csv").is_file():
+                raise GenviewError(
+                    f"{folder}: no finished study: configuration.json and summary.csv come with its report"
+                )
+            configuration = json.loads(file.read_text(encoding="utf-8"))
+        self.configuration = configuration
         self.artifacts = Results(self.folder, self.configuration)
+
+    @cached_property
+    def rows(self) -> list[Measurement]:
+        """Every number that was measured, as in ``summary.csv``; means over datasets come last."""
+        if self._finished:
+            return summary.read(self.folder / "summary.csv")
+        return [*summary.measurements(self.artifacts), *aggregate.measurements(self.artifacts)]
+
+    @cached_property
+    def log(self) -> dict[str, list[dict[str, Any]]]:
+        """The logged steps of each run that has some, by run: step, losses, monitors."""
+        runs = self.configuration["runs"]
+        found = {run: self.artifacts.lines(f"runs/{run}/metrics.jsonl") for run in runs}
+        return {run: lines for run, lines in found.items() if lines}
+
+    @cached_property
+    def audit_records(self) -> dict[str, dict[str, Any]]:
+        """What the audit wrote of each view set that it has seen, by view set."""
+        found = {view: self.artifacts.json(f"views/{view}/quality.json") for view in self.configuration["views"]}
+        return {view: record for view, record in found.items() if record}
 
     @cached_property
     def measurements(self) -> pd.DataFrame:
@@ -117,16 +144,13 @@ class StudyResults:
     @property
     def audits(self) -> pd.DataFrame:
         """What the audit measured of each view set: view, metric, value, its interval, and what it is grouped by."""
-        found = ((view, self.artifacts.json(f"views/{view}/quality.json")) for view in self.configuration["views"])
-        return pd.DataFrame([{"view": view, **row} for view, record in found if record for row in record["results"]])
+        found = self.audit_records.items()
+        return pd.DataFrame([{"view": view, **row} for view, record in found for row in record["results"]])
 
     @property
     def training(self) -> pd.DataFrame:
         """The logged steps of each run: run, step, losses, monitors."""
-        runs = self.configuration["runs"]
-        return pd.DataFrame(
-            [{"run": run, **line} for run in runs for line in self.artifacts.lines(f"runs/{run}/metrics.jsonl")]
-        )
+        return pd.DataFrame([{"run": run, **line} for run, lines in self.log.items() for line in lines])
 
     @property
     def images(self) -> pd.DataFrame:

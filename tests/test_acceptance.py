@@ -9,7 +9,7 @@ from workspace import Workspace
 
 from genview import costs, made
 from genview.report import origin
-from genview.report.results import Results
+from genview.results import StudyResults
 
 SMOKE = ("manifest", "--configfile", "config/smoke.yaml")
 
@@ -47,7 +47,7 @@ def test_the_report_lists_what_was_accepted_and_counts_all_attempts(tmp_path):
     (folder / "costs/views/img").mkdir(parents=True)
     (folder / "costs/views/img/0-of-2.tsv").write_text("s\tmax_rss\n60\t1\n")
     (folder / "costs/views/img/0-of-2.attempts").write_text(json.dumps({"seconds": 4260, "last": 60}))
-    section = origin.section(Results(folder, miniature_study.configuration(tmp_path)))
+    section = origin.section(StudyResults(folder, miniature_study.configuration(tmp_path)))
     tables = {block.title: block for block in section.blocks if block.kind == "table"}
     assert tables["Accepted"].rows == [["generate_views", "1", "a message was reworded", "a", "b"]]
     assert tables["Time per stage"].rows[0][:3] == ["views", "1", "71.0\u202fmin"]

@@ -8,7 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from genview.evaluation import accuracy, logistic, neighbours
+from genview import neighbours
+from genview.evaluation import accuracy, logistic
 
 
 @pytest.fixture(scope="module")

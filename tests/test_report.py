@@ -18,6 +18,7 @@ from PIL import Image
 from genview.report import aggregate, drawing, evaluation, foreground, origin, pictures, seeds, summary, wording
 from genview.report.results import Results
 from genview.report.summary import Measurement
+from genview.results import StudyResults
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = next(
@@ -154,7 +155,7 @@ def test_runs_that_differ_in_their_seed_alone_are_averaged(tmp_path):
     runs = {"a-0": {"seed": 0}, "a-1": {"seed": 1}, "b-0": {"seed": 0, "epochs": 3}}
     assert seeds.seeds_apart(runs) == {"a": ["a-0", "a-1"]}
     values = miniature_study.write(tmp_path, 4, runs={"originals": {"seed": 0}, "all_views": {"seed": 1}})
-    section = evaluation.section(Results(tmp_path / "miniature", values))
+    section = evaluation.section(StudyResults(tmp_path / "miniature", values))
     table = next(block for block in section.blocks if getattr(block, "title", "") == "Over seeds")
     assert table.rows[0][1].text == wording.percent((0.81 + 0.93) / 2)
     assert table.rows[0][1].note == "± 8.5, 2 seeds"
@@ -174,18 +175,20 @@ def test_two_tasks_with_one_metric_on_one_dataset_are_two_comparisons():
 def test_a_study_tested_on_its_own_images_is_not_said_to_leak(tmp_path):
     values = miniature_study.write(tmp_path, 4)
     file = tmp_path / "miniature/evaluation/duplicates/digits.json"
-    assert "2 test images are pixel for pixel" in evaluation.duplicates(Results(tmp_path / "miniature", values)).lead
+    assert (
+        "2 test images are pixel for pixel" in evaluation.duplicates(StudyResults(tmp_path / "miniature", values)).lead
+    )
     file.write_text(json.dumps({**json.loads(file.read_text()), "note": "the test images are the study's own"}))
-    assert "pixel for pixel" not in evaluation.duplicates(Results(tmp_path / "miniature", values)).lead
+    assert "pixel for pixel" not in evaluation.duplicates(StudyResults(tmp_path / "miniature", values)).lead
 
 
 def test_a_weak_orientation_is_said_at_the_head_of_the_page(tmp_path):
     values = miniature_study.write(tmp_path, 4)
     file = tmp_path / "miniature/foreground/small/pca.json"
     record = json.loads(file.read_text())
-    assert "correlation" in foreground.section(Results(tmp_path / "miniature", values)).summary
+    assert "correlation" in foreground.section(StudyResults(tmp_path / "miniature", values)).summary
     file.write_text(json.dumps({**record, "orientation": {**record["orientation"], "weak": True}}))
-    assert "in doubt" in foreground.section(Results(tmp_path / "miniature", values)).summary
+    assert "in doubt" in foreground.section(StudyResults(tmp_path / "miniature", values)).summary
 
 
 def test_chance_is_what_guessing_reaches():
@@ -343,5 +346,5 @@ def test_what_lies_there_from_other_settings_is_not_shown(tmp_path):
     shown = Results(folder, values)
     assert shown.view_index("img").equals(views) and shown.score_shards() == scores
     assert summary.measurements(shown) == measured and list(shown.duplicates()) == ["digits"]
-    said = str(origin.section(shown).blocks)
+    said = str(origin.section(StudyResults(folder, values)).blocks)
     assert "views/img/0-of-2.parquet" in said and "-of-3" not in said

@@ -11,6 +11,7 @@ from genview import tables
 from genview.evaluation import accuracy, groups
 from genview.report import aggregate, differences, evaluation
 from genview.report.results import Results
+from genview.results import StudyResults
 
 CLASSES = {"cifar10": 10, "dtd": 5, "eurosat": 4, "pcam": 2}
 
@@ -122,7 +123,7 @@ def test_groups_are_those_of_vtab(name, task, group):
 
 
 def test_the_report_leads_with_the_mean_and_names_its_list(tmp_path, hits):
-    section = evaluation.section(study(tmp_path / "one", hits))
+    section = evaluation.section(StudyResults(tmp_path / "one", study(tmp_path / "one", hits).configuration))
     assert section.summary.startswith("Mean over 4 probed data sets: b ")
     (table,) = (block for block in section.blocks if getattr(block, "title", "") == "Means over data sets")
     assert "over cifar10, dtd, eurosat, pcam" in table.rows[0][0].note and table.rows[0][2].best

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from genview import atomic, placement, tables
+from genview import atomic, neighbours, placement, tables
 from genview.config.evaluation import Probe
 from genview.errors import GenviewError
-from genview.evaluation import accuracy, linear, neighbours, outcomes, store
+from genview.evaluation import accuracy, linear, outcomes, store
 from genview.evaluation.store import Features
 
 

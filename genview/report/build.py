@@ -15,7 +15,6 @@ from markupsafe import Markup
 
 from genview import __version__, atomic
 from genview.report import (
-    aggregate,
     conditions,
     data,
     drawing,
@@ -27,7 +26,7 @@ from genview.report import (
     views,
 )
 from genview.report.blocks import Section
-from genview.report.results import Results
+from genview.results import StudyResults
 
 HERE = Path(__file__).parent
 SECTIONS = (
@@ -46,11 +45,11 @@ SECTIONS = (
 logger = logging.getLogger(__name__)
 
 
-def sections(results: Results) -> list[Section]:
+def sections(study: StudyResults) -> list[Section]:
     """The sections that the study has artifacts for."""
     found = []
     for make in SECTIONS:
-        section = make(results)
+        section = make(study)
         if section is None:
             logger.info("no artifacts for %s.%s", make.__module__, make.__name__)
         else:
@@ -88,10 +87,10 @@ def run(
         figures: folder for ``<section>/<figure>.svg``.
         configuration_file: JSON; what ``python -m genview compare`` compares.
     """
-    study = Results(results, configuration)
+    study = StudyResults(results, configuration)
     parts = sections(study)
     atomic.write_json(configuration_file, dict(configuration))
-    summary.write([*summary.measurements(study), *aggregate.measurements(study)], summary_file)
+    summary.write(study.rows, summary_file)
     shutil.rmtree(figures, ignore_errors=True)
     for part in parts:
         for block in part.blocks:

@@ -8,14 +8,16 @@ from genview import tables
 from genview.report import drawing, pictures, wording
 from genview.report.blocks import Block, Card, Figure, Gallery, Note, Section
 from genview.report.results import Results, digest_order
+from genview.results import StudyResults
 
 EXAMPLES = 6
 GROUPS = 8
 """Distinct values that get examples; random strategies may have many."""
 
 
-def section(results: Results) -> Section | None:
+def section(study: StudyResults) -> Section | None:
     """Distributions of noise levels and guidance scales, and examples of each."""
+    results = study.artifacts
     conditions = results.table("conditions/conditions.parquet", tables.CONDITIONS)
     if conditions is None or not conditions.num_rows:
         return None

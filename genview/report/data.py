@@ -7,13 +7,15 @@ from genview import tables
 from genview.report import drawing, pictures, wording
 from genview.report.blocks import Block, Card, Facts, Figure, Gallery, Note, Section, Table
 from genview.report.results import Results, digest_order
+from genview.results import StudyResults
 
 EXAMPLES = 12
 SHOWN_REJECTS = 20
 
 
-def section(results: Results) -> Section | None:
+def section(study: StudyResults) -> Section | None:
     """Counts, sizes, examples and the refused items."""
+    results = study.artifacts
     manifest = results.manifest(["key", "caption", "label", "width", "height", "length", "foreground_share"])
     if manifest is None:
         return None

@@ -11,7 +11,8 @@ from genview.report import aggregate, curves, differences, drawing, pictures, se
 from genview.report.blocks import Block, Card, Cell, Figure, Gallery, Note, Section, Table
 from genview.report.differences import Finder
 from genview.report.results import Results
-from genview.report.summary import Measurement, measurements
+from genview.report.summary import Measurement
+from genview.results import StudyResults
 
 TASKS = {
     "probes": ("Linear probe and k-NN", "probe"),
@@ -29,9 +30,10 @@ TOP5_FROM = 20
 """Classes from which top-5 accuracy says something."""
 
 
-def section(results: Results) -> Section | None:
+def section(study: StudyResults) -> Section | None:
     """One table and one figure per task, with intervals."""
-    measured = measurements(results)
+    results = study.artifacts
+    measured = [row for row in study.rows if row.task != aggregate.TASK]
     if not measured:
         return None
     records = results.evaluations()
@@ -39,7 +41,7 @@ def section(results: Results) -> Section | None:
     shown = [row for row in measured if _shown(row, records)]
     rows = [row for row in shown if row.run not in of_runs]
     find = differences.between(results.folder, results.folder)
-    means = [row for row in aggregate.measurements(results) if row.run not in of_runs]
+    means = [row for row in study.rows if row.task == aggregate.TASK and row.run not in of_runs]
     over = differences.of_studies(results, results)
     blocks: list[Block] = _means(means, over)
     for task, (title, _) in TASKS.items():
@@ -261,8 +263,9 @@ def _perturbed(results: Results) -> list[Block]:
     return [Gallery("Perturbed test images, a row a test", [("", cards)])] if cards else []
 
 
-def duplicates(results: Results) -> Section | None:
+def duplicates(study: StudyResults) -> Section | None:
     """Test images that are also among the images of the study."""
+    results = study.artifacts
     records = results.duplicates()
     if not records:
         return None

@@ -11,6 +11,7 @@ from genview import tables
 from genview.report import drawing, pictures, wording
 from genview.report.blocks import Block, Card, Facts, Figure, Gallery, Note, Section, Table
 from genview.report.results import Results
+from genview.results import StudyResults
 
 SAMPLE = 4000
 """Images whose token scores are drawn; the page must open quickly whatever the study's size."""
@@ -27,8 +28,9 @@ EVIDENCE: dict[str, tuple[str, Callable[[Any], str]]] = {
 """What the record of the orientation says, in words."""
 
 
-def section(results: Results) -> Section | None:
+def section(study: StudyResults) -> Section | None:
     """Histogram with threshold, evidence for the orientation, masks over images, ratios, true share."""
+    results = study.artifacts
     folder = f"foreground/{results.encoder}"
     ratios = results.table(f"{folder}/foreground_ratio.parquet", tables.FOREGROUND_RATIO)
     component, record = results.pca(), results.json(f"{folder}/pca.json") or {}

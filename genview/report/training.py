@@ -7,6 +7,7 @@ import numpy as np
 from genview.report import drawing, wording
 from genview.report.blocks import Block, Figure, Note, Section, Table
 from genview.report.results import Results
+from genview.results import StudyResults
 from genview.training.collapse import collapsed
 
 POINTS = 240
@@ -42,11 +43,9 @@ MEANINGS = {
 """What a curve shows."""
 
 
-def section(results: Results) -> Section | None:
+def section(study: StudyResults) -> Section | None:
     """Curves of every logged quantity, one figure each, all runs in it."""
-    runs = list(results.configuration["runs"])
-    metrics = {run: results.lines(f"runs/{run}/metrics.jsonl") for run in runs}
-    metrics = {run: rows for run, rows in metrics.items() if rows}
+    results, metrics = study.artifacts, study.log
     if not metrics:
         return None
     speed = {run: results.lines(f"logs/training/{run}/throughput.jsonl") for run in metrics}

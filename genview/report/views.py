@@ -10,6 +10,7 @@ from genview import tables
 from genview.report import drawing, pictures, wording
 from genview.report.blocks import Block, Card, Cell, Facts, Figure, Gallery, Note, Section, Table
 from genview.report.results import Results, digest_order
+from genview.results import StudyResults
 
 MODES = {"img": "image", "txt": "caption", "imgtxt": "image and caption"}
 EXAMPLES = 4
@@ -28,8 +29,9 @@ MEANINGS = {
 """What the audit measures."""
 
 
-def section(results: Results) -> Section | None:
+def section(study: StudyResults) -> Section | None:
     """Originals beside their views in each mode, sorted by noise level and by guidance scale."""
+    results = study.artifacts
     sets = results.configuration["views"]
     indexes = {name: results.view_index(name, ["key", "sample", "noise_level", "guidance_scale"]) for name in sets}
     indexes = {name: index for name, index in indexes.items() if index is not None}
@@ -115,10 +117,9 @@ def _label(mode: str, view: dict[str, Any]) -> str:
     return ", ".join([*parts, f"guidance {view['guidance_scale']:g}"])
 
 
-def audit(results: Results) -> Section | None:
+def audit(study: StudyResults) -> Section | None:
     """What the audit measured on each set of views, over all levels and by level."""
-    records = {name: results.json(f"views/{name}/quality.json") for name in results.configuration["views"]}
-    records = {name: record for name, record in records.items() if record}
+    results, records = study.artifacts, study.audit_records
     if not records:
         return None
     overall = {

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from genview import randomness
 from genview.config.training import Watch
-from genview.evaluation.neighbours import votes
+from genview.neighbours import votes
 
 PER_CLASS = 16
 """Images of a class, where there are labels: fewer classes are taken rather than fewer images of each."""
