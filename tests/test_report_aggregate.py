@@ -16,11 +16,11 @@ from genview.results import StudyResults
 CLASSES = {"cifar10": 10, "dtd": 5, "eurosat": 4, "pcam": 2}
 
 
-def study(folder: Path, hits: dict[str, dict[str, np.ndarray]]) -> Results:
+def study(folder: Path, hits: dict[str, dict[str, np.ndarray]], runs: dict | None = None) -> Results:
     """Probes of runs on datasets, with what each test image was taken for."""
     names = list(next(iter(hits.values())))
     values = configuration(
-        folder.parent, folder.name, runs={run: {"epochs": 2} for run in hits},
+        folder.parent, folder.name, runs=runs or {run: {"epochs": 2} for run in hits},
         evaluation={"probe": {"datasets": names}, "zeroshot": {"datasets": []}, "retrieval": {"datasets": []}},
     )  # fmt: skip
     for run, by_dataset in hits.items():
@@ -127,3 +127,21 @@ def test_the_report_leads_with_the_mean_and_names_its_list(tmp_path, hits):
     assert section.summary.startswith("Mean over 4 probed data sets: b ")
     (table,) = (block for block in section.blocks if getattr(block, "title", "") == "Means over data sets")
     assert "over cifar10, dtd, eurosat, pcam" in table.rows[0][0].note and table.rows[0][2].best
+
+
+def test_what_a_run_gained_over_its_beginning_and_what_it_took(tmp_path):
+    random, names = np.random.default_rng(2), list(CLASSES)[:2]
+    before = {name: random.random(400) < 0.5 for name in names}
+    after = {name: before[name] | (random.random(400) < 0.3) for name in names}
+    runs = {"tuned": {"epochs": 2, "model": {"initial": "small"}}}
+    artifacts = study(tmp_path / "one", {"small": before, "tuned": after}, runs)
+    attempts = tmp_path / "one/costs/training/tuned/train.attempts"
+    attempts.parent.mkdir(parents=True)
+    attempts.write_text(json.dumps({"seconds": 1800.0, "gpus": 4, "attempts": 2}))
+    section = evaluation.section(StudyResults(tmp_path / "one", artifacts.configuration))
+    (table,) = (block for block in section.blocks if getattr(block, "title", "") == "Before and after")
+    ((run, value, other, difference, hours, per_hour),) = table.rows
+    gain = 100 * np.mean([after[name].mean() - before[name].mean() for name in names])
+    assert (run.text, run.note) == ("tuned − small", "probe, mean over 2 data sets") and hours == "2.00"
+    assert difference.text == f"{gain:+.1f}" and difference.note.startswith("[+") and difference.best
+    assert per_hour == f"{gain / 2:+.1f}" and (value, other) != ("", "")

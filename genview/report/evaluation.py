@@ -50,6 +50,7 @@ def section(study: StudyResults) -> Section | None:
             blocks.append(_table(title, chosen, records, find))
             blocks.append(_figure(title, task, [row for row in chosen if row.metric != "top5"]))
     blocks += _perturbed(results)
+    blocks += differences.gains(results, study.rows, over, TASKS)
     blocks += differences.table(results, _lines([row for row in rows if row.metric != "top5"]), TASKS)
     blocks += curves.blocks(results, [row for row in shown if row.metric != "top5"], TASKS)
     blocks += seeds.blocks(results, _lines(rows), TASKS)
