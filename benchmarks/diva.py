@@ -28,6 +28,7 @@ from genview.config.encoders import Encoder
 from genview.config.training import Run
 from genview.diva.teacher import Teacher
 from genview.encoders import build
+from genview.encoders.architecture import describe
 from genview.training.data.batch import Batch, Group
 from genview.training.methods.diva import DIVA
 from genview.training.methods.method import Step
@@ -70,7 +71,7 @@ def method_of(options: argparse.Namespace, device: torch.device, scratch: Path) 
     )
     encoder = Encoder(model="ViT-L-14", pretrained="random") if options.real else Encoder()
     frozen = Teacher(run.method.teacher, run.method.condition.prompt, device)
-    architecture = build.architecture(run.model, text=False, image_size=None, initial=encoder)
+    architecture = describe(run.model, text=False, image_size=None, initial=encoder)
     model = build.build(architecture, run.model, seed=0, projection=True)
     size = architecture.image_size
     return DIVA(run, model, frozen, architecture.preprocess_cfg, image_size=size, seed=0).to(device).train()

@@ -34,6 +34,7 @@ from genview.config.augmentation import PRESETS
 from genview.config.encoders import Encoder
 from genview.config.training import Run
 from genview.encoders import build, look
+from genview.encoders.architecture import describe
 from genview.training.assembly import METHODS
 from genview.training.data.batch import Batch, Group
 from genview.training.methods.method import Method, Step
@@ -81,7 +82,7 @@ def batch_of(views: list[Tensor], device: torch.device) -> Batch:
 def tower(architecture: str, size: int) -> nn.Module:
     """The image model of a run, with random weights."""
     model = Run.model_validate({"model": {"architecture": architecture}}).model
-    return build.build(build.architecture(model, text=False, image_size=size), model, seed=0)
+    return build.build(describe(model, text=False, image_size=size), model, seed=0)
 
 
 def judge(device: torch.device) -> Scorer:

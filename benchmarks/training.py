@@ -24,6 +24,7 @@ from genview.config.encoders import Encoder
 from genview.config.training import Run
 from genview.data import scenes
 from genview.encoders import build, look
+from genview.encoders.architecture import describe
 from genview.training import losses, quality
 from genview.training.data.batch import Batch, Group
 from genview.training.loop import optimizers
@@ -142,7 +143,7 @@ def main():
     run = Run.model_validate(
         {"model": {"architecture": options.architecture}, "method": {"early": ALL, "projector": projector}}
     )
-    built = build.architecture(run.model, text=True)
+    built = describe(run.model, text=True)
     pretrained = None if options.encoder.startswith("small/") else "random"
     judge = look.load(Encoder(model=options.encoder, pretrained=pretrained, precision=options.precision), device)
     component = F.normalize(torch.randn(judge.token_dim, generator=torch.Generator().manual_seed(1)), dim=0)

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from genview.config.encoders import Encoder
 from genview.config.training import RunModel
 from genview.encoders import build, layers, look, save
+from genview.encoders.architecture import describe
 from genview.errors import GenviewError
 from genview.evaluation import frozen
 from genview.models.load import small_directory
@@ -20,7 +21,7 @@ def _images(size, count=2):
 
 def _made(text=False, initial=None, image_size=None, seed=1, several_sizes=False, **settings):
     block = RunModel(**settings)
-    made = build.architecture(block, text=text, initial=initial, image_size=image_size, several_sizes=several_sizes)
+    made = describe(block, text=text, initial=initial, image_size=image_size, several_sizes=several_sizes)
     return build.build(made, block, seed=seed), made
 
 

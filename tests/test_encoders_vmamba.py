@@ -11,6 +11,7 @@ from training_study import study
 from genview.config.encoders import Encoder
 from genview.config.training import RunModel
 from genview.encoders import build, look
+from genview.encoders.architecture import describe
 from genview.encoders.vmamba import Block, VMamba, associative_scan, four_directions, loop_scan, merged, vmamba_tiny
 from genview.training.loop.trainer import train
 
@@ -110,5 +111,5 @@ def test_timm_makes_it_by_its_name_and_nothing_else_is_promised():
         with pytest.raises(ValueError, match="vmamba_tiny"):
             vmamba_tiny(**wrong)
     settings = RunModel(architecture="vmamba_tiny")
-    built = build.architecture(settings, text=False, image_size=64)
+    built = describe(settings, text=False, image_size=64)
     assert built.model_cfg["embed_dim"] == 768 and built.image_size == 64

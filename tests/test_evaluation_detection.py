@@ -11,6 +11,7 @@ import torch
 from genview.config.evaluation import Detection, Features
 from genview.config.training import RunModel
 from genview.encoders import build, pyramid, save
+from genview.encoders.architecture import describe
 from genview.errors import GenviewError
 from genview.evaluation import coco, coco_images, detection, frozen
 
@@ -31,7 +32,7 @@ QUICK = Detection(
 def model(tmp_path_factory):
     """An untrained ResNet as a run exports it."""
     settings = RunModel(architecture="tiny")
-    built = build.architecture(settings, text=False)
+    built = describe(settings, text=False)
     folder = tmp_path_factory.mktemp("run") / "model"
     save.write(folder, build.build(built, settings, seed=0), built, record={}, card="")
     return folder

@@ -10,6 +10,7 @@ from training_study import study, weights
 from genview.config.encoders import Encoder
 from genview.config.training import Anchor, LowRank, Run, RunModel
 from genview.encoders import build, look, lora
+from genview.encoders.architecture import describe
 from genview.errors import GenviewError
 from genview.training.loop import optimizers
 from genview.training.loop.trainer import train
@@ -22,7 +23,7 @@ TINY = {"architecture": "vit_tiny_patch16_224"}
 
 def made(*, text: bool = False, initial: Encoder = SMALL, **adapt: object) -> torch.nn.Module:
     settings = RunModel(initial=initial, adapt=LowRank(**adapt))
-    return build.build(build.architecture(settings, text=text, initial=initial), settings, seed=3).eval()
+    return build.build(describe(settings, text=text, initial=initial), settings, seed=3).eval()
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def images():
 @pytest.mark.parametrize("targets", [("qkv",), ("proj", "mlp"), ("qkv", "proj", "mlp")])
 def test_it_begins_as_it_was_and_only_small_matrices_learn(images, targets):
     plain = RunModel(initial=SMALL)
-    before = build.build(build.architecture(plain, text=False, initial=SMALL), plain, seed=3).eval()
+    before = build.build(describe(plain, text=False, initial=SMALL), plain, seed=3).eval()
     model = made(rank=2, targets=targets)
     torch.testing.assert_close(model.pooled(images), before.pooled(images), rtol=1e-5, atol=1e-5)
     learns = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -60,7 +61,7 @@ def test_merged_it_is_the_plain_model_with_the_same_outputs(images):
             if name.endswith(".up"):
                 parameter.normal_(std=0.1)
     plain = lora.merged(model)
-    assert set(plain.state_dict()) == set(build.build(build.architecture(RunModel(), text=True, initial=SMALL),
+    assert set(plain.state_dict()) == set(build.build(describe(RunModel(), text=True, initial=SMALL),
                                                       RunModel(initial=SMALL), seed=0).state_dict())  # fmt: skip
     torch.testing.assert_close(plain.pooled(images), model.pooled(images), rtol=1e-5, atol=1e-6)
     assert any(".parametrizations." in name for name in model.state_dict()), "the model that learns is left as it is"
@@ -98,7 +99,7 @@ def test_the_distance_is_one_minus_the_cosine():
 def test_what_decays_and_how_fast_it_learns_does_not_depend_on_the_anchor():
     initial = Encoder(model="small/clip")
     settings = RunModel(initial=initial)
-    made = build.build(build.architecture(settings, text=False, initial=initial), settings, seed=0)
+    made = build.build(describe(settings, text=False, initial=initial), settings, seed=0)
     run = Run(method={"name": "simclr", "quality": None}, model=settings, optimizer={"layer_decay": 0.7})
     plain = SimCLR(run, made, None)
 

@@ -17,6 +17,7 @@ from genview.config.training import RunModel
 from genview.data import scenes
 from genview.data.reader import Reader
 from genview.encoders import build, save
+from genview.encoders.architecture import describe
 from genview.errors import GenviewError
 from genview.training import __main__ as command_line
 from genview.training import assembly, schedule
@@ -82,7 +83,7 @@ def test_a_pooled_transformer_s_image_tower_loads_in_timm_too(tmp_path, text):
     path = tmp_path / "vit.json"
     configuration = {**GROUP_NORM, "vision_cfg": {"timm_model_name": "test_vit", "timm_pool": "avg", "image_size": 160}}
     path.write_text(json.dumps(configuration))
-    built = build.architecture(RunModel(architecture=str(path)), text=text)
+    built = describe(RunModel(architecture=str(path)), text=text)
     tower = build.build(built, RunModel(), seed=1).eval()
     save.write(tmp_path / "model", tower, built, record={}, card="")
     again = timm.create_model(f"local-dir:{tmp_path}/model/timm", pretrained=True).eval()
@@ -441,11 +442,11 @@ def test_another_number_of_processes_is_refused_with_the_reason(tmp_path):
 @pytest.mark.slow
 def test_every_listed_architecture_is_built(architecture):
     settings = RunModel(architecture=architecture)
-    whole = build.architecture(settings, text=True)
+    whole = describe(settings, text=True)
     with torch.device("meta"):
         built = open_clip.CLIP(**whole.model_cfg)
     assert (
         built.visual.trunk.num_features
         == {"small": 384, "base": 768, "base_p32": 768, "large": 1024, "tiny": 96}[architecture]
     )
-    assert build.architecture(settings, text=False).model_cfg["embed_dim"] == built.visual.trunk.num_features
+    assert describe(settings, text=False).model_cfg["embed_dim"] == built.visual.trunk.num_features

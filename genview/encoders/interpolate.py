@@ -16,6 +16,7 @@ from genview import atomic
 from genview.config.encoders import Encoder
 from genview.config.training import Run
 from genview.encoders import build
+from genview.encoders.architecture import describe
 from genview.errors import GenviewError
 
 TIMM = ("timm", "visual.trunk.")
@@ -57,7 +58,7 @@ def initial_state(run: Run, initial: Encoder, image_size: int | None) -> dict[st
         image_size: side of its views; None: the encoder's own.
     """
     plain = run.model.model_copy(update={"adapt": None})
-    built = build.architecture(plain, text=run.uses_text, image_size=image_size, initial=initial)
+    built = describe(plain, text=run.uses_text, image_size=image_size, initial=initial)
     model = build.build(built, plain, seed=0)
     return {name: tensor.detach() for name, tensor in model.state_dict().items()}
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from genview import atomic
 from genview.encoders import build, towers
-from genview.encoders.build import Architecture
+from genview.encoders.architecture import OURS, Architecture
 
 logger = logging.getLogger("genview")
 
@@ -117,7 +117,7 @@ def write(
         atomic.write_json(folder / OPEN_CLIP_FORM[0], configuration)
         save_file(state, folder / OPEN_CLIP_FORM[1])
         tower = architecture.model_cfg["vision_cfg"].get("timm_model_name")
-        if tower and tower not in build.OURS and architecture.stem is None:
+        if tower and tower not in OURS and architecture.stem is None:
             _save_timm(state, architecture, folder / "timm")
             again = timm.create_model(f"local-dir:{folder / 'timm'}", pretrained=True)
             if not _equal(visual.trunk, again, size):
@@ -127,7 +127,7 @@ def write(
                 architecture.tokenizer().tokenizer.save_pretrained(scratch)  # type: ignore[attr-defined]  # an HFTokenizer
                 for path in Path(scratch).iterdir():
                     shutil.copy(path, folder / path.name)
-        ours = "its image tower is GenView's own" if tower in build.OURS else None
+        ours = "its image tower is GenView's own" if tower in OURS else None
         if why := ours or _opens_in_open_clip(folder, visual, size):
             logger.warning("open_clip cannot hold this model (%s); it is written in GenView's own form", why)
             own = {**configuration, "timm_args": architecture.timm_args, "stem": architecture.stem}

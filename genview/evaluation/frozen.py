@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 from genview import placement, provenance
 from genview.config.encoders import Encoder
 from genview.encoders import build, look, towers
+from genview.encoders.architecture import PLACEHOLDER_TEXT
 from genview.encoders.files import TOKENIZERS
 from genview.errors import GenviewError
 
@@ -145,7 +146,7 @@ def load(
 
 def _check_text(folder: Path, text_cfg: dict[str, Any]) -> None:
     hint = "the run has no text tower; leave it out of zero-shot tests and retrieval"
-    if text_cfg == build.PLACEHOLDER_TEXT:
+    if text_cfg == PLACEHOLDER_TEXT:
         raise GenviewError(f"{folder}: trained on images alone: {hint}")
     if text_cfg.get("hf_tokenizer_name") and not any((folder / name).is_file() for name in TOKENIZERS):
         raise GenviewError(f"{folder}: no tokenizer there: {hint}")

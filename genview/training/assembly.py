@@ -15,6 +15,7 @@ from genview.config.training import Run
 from genview.data import manifest as manifests
 from genview.data import reader as readers
 from genview.encoders import build, look
+from genview.encoders.architecture import Architecture, describe
 from genview.errors import GenviewError
 from genview.foreground import pca
 from genview.training.data import composition
@@ -57,7 +58,7 @@ METHODS: dict[str, type[Method]] = {
 class Assembly:
     """What the loop works with."""
 
-    architecture: build.Architecture
+    architecture: Architecture
     samples: Samples
     method: Method
     seed: int
@@ -113,7 +114,7 @@ def _teacher(job: Job, device: torch.device) -> "Teacher | None":
     return Teacher(method.teacher, method.condition.prompt, device)
 
 
-def _watched(job: Job, reader: readers.Reader, architecture: build.Architecture, seed: int) -> Watched:
+def _watched(job: Job, reader: readers.Reader, architecture: Architecture, seed: int) -> Watched:
     rows = manifests.read(job.manifest, columns=["path", "offset", "length", "label"])
     preprocess = PreprocessCfg(**{**architecture.preprocess_cfg, "size": architecture.image_size})
     transform = image_transform_v2(preprocess, is_train=False)
@@ -134,7 +135,7 @@ def assemble(job: Job, device: torch.device) -> Assembly:
     indexes = _views(job, rows["key"])
     settings = composition.augmentations(run.data)[0]
     teacher = _teacher(job, device)
-    architecture = build.architecture(
+    architecture = describe(
         run.model,
         text=run.uses_text,
         image_size=None if teacher else settings.image_size,  # of a diffusion model's views the tower sees its own size

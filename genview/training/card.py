@@ -3,7 +3,7 @@
 from typing import Any
 
 from genview import __version__
-from genview.encoders.build import Architecture
+from genview.encoders.architecture import Architecture
 from genview.training.job import Job
 
 CARD = """\
