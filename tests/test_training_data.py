@@ -19,7 +19,7 @@ from genview.training.data import composition
 from genview.training.data.augment import Augment
 from genview.training.data.composition import ORIGINAL, compose
 from genview.training.data.develop import Developer
-from genview.training.data.samples import Order, Samples, loader
+from genview.training.data.samples import Form, Order, Samples, loader
 from genview.training.data.views import ViewIndex
 
 KEYS = [f"key-{index}" for index in range(200)]
@@ -190,8 +190,7 @@ def samples_of(files, *, views=None, **changes):
     index = ViewIndex("img", shards, rows["key"])
     plain = {} if "slots" in changes else {"augmentation": PLAIN}
     data = RunData(**{"views": {"img": 1.0} if views is None else views, **plain, **changes})
-    same = {"image_size": 32, "mean": (0.0,) * 3, "std": (1.0,) * 3}
-    return Samples(rows, Reader(folder / "data"), {"img": index}, data, **same, seed=3)
+    return Samples(rows, Reader(folder / "data"), {"img": index}, data, Form(32, (0.0,) * 3, (1.0,) * 3), seed=3)
 
 
 def seen(item):

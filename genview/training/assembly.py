@@ -20,7 +20,7 @@ from genview.errors import GenviewError
 from genview.foreground import pca
 from genview.training.data import composition
 from genview.training.data.precomputed import PrecomputedQuality
-from genview.training.data.samples import Samples
+from genview.training.data.samples import Form, Samples
 from genview.training.data.views import ViewIndex
 from genview.training.job import Job
 from genview.training.loop import batchnorm
@@ -151,13 +151,15 @@ def assemble(job: Job, device: torch.device) -> Assembly:
         readers.Reader(readers.data_root(job.dataset, job.manifest), maximum_pixels=job.dataset.maximum_pixels),
         indexes,
         run.data,
-        image_size=teacher.size if teacher else architecture.image_size,
-        mean=preprocess["mean"],
-        std=preprocess["std"],
+        Form(
+            image_size=teacher.size if teacher else architecture.image_size,
+            mean=preprocess["mean"],
+            std=preprocess["std"],
+            clean=run.method.scores_clean(run.epochs),
+        ),
         seed=seed,
         tokenizer=architecture.tokenizer() if run.uses_text else None,
         quality=precomputed,
-        clean=run.method.scores_clean(run.epochs),
     )
     encoder = build.build(
         architecture, run.model, seed=randomness.seed("weights", seed), projection=run.method.trains_projection

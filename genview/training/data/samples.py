@@ -25,8 +25,34 @@ from genview.training.data.precomputed import PrecomputedQuality
 from genview.training.data.views import ViewIndex
 
 
+@dataclass(frozen=True)
+class Form:
+    """What a view looks like to the model.
+
+    Attributes:
+        image_size: side in pixels, of views whose settings state none.
+        mean, std: three floats each.
+        clean: keep the crops before their colours changed, too.
+    """
+
+    image_size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    clean: bool = False
+
+
 class Samples(Dataset):
     """A sample = the views of one original, its caption, and what was precomputed about it.
+
+    Args:
+        manifest: a row for each original: key, path, offset, length, caption.
+        reader: of the originals.
+        views: of each view set, where its images are.
+        data: which views a sample has.
+        form: how they look.
+        seed: of the run.
+        tokenizer: of the captions; None: they are not used.
+        quality: precomputed features; None: they are not used.
 
     Attributes:
         sizes: sides of the views in pixels, in the order of the groups.
@@ -39,27 +65,23 @@ class Samples(Dataset):
         reader: Reader,
         views: dict[str, ViewIndex],
         data: RunData,
+        form: Form,
         *,
-        image_size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
         seed: int,
         tokenizer: Callable[[list[str]], Tensor] | None = None,
         quality: PrecomputedQuality | None = None,
-        clean: bool = False,
     ):
-        """Args: ``image_size`` of views that state none; ``clean``: keep the crops before their colours changed."""
         self.manifest, self.reader, self.views, self.data = manifest, reader, views, data
         self.seed, self.tokenizer, self.quality = seed, tokenizer, quality
         settings = composition.augmentations(data)
         made: dict[int, Augment] = {}
-        self._augments = [made.setdefault(id(one), Augment(one, one.image_size or image_size)) for one in settings]
+        self._augments = [made.setdefault(id(one), Augment(one, one.image_size or form.image_size)) for one in settings]
         self.sizes = list(dict.fromkeys(augment.size for augment in self._augments))
         self.groups = [
             tuple(view for view, augment in enumerate(self._augments) if augment.size == size) for size in self.sizes
         ]
         self._developers = [
-            Developer(union([self._augments[view].steps for view in views]), mean, std, clean=clean)
+            Developer(union([self._augments[view].steps for view in views]), form.mean, form.std, clean=form.clean)
             for views in self.groups
         ]
 

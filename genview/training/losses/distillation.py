@@ -49,10 +49,13 @@ def self_distillation(
     Returns:
         Scalar: mean over pairs and over this process's samples.
     """
-    targets = _targets(teacher, center, teacher_temperature)
-    predictions = F.log_softmax(student / student_temperature, dim=-1)
     pairs = _pairs(teacher, student)
-    terms = sum(-(targets[g] * predictions[v]).sum(dim=-1) for g, v in pairs) / len(pairs)
+    targets = _targets(teacher, center, teacher_temperature).unbind()
+    predictions = F.log_softmax(student / student_temperature, dim=-1)
+    # The cross-entropy is linear in the predictions: one product for each of the teacher's views, with all others' sum.
+    everything, own = predictions.sum(dim=0), predictions.unbind()
+    others = [everything - own[g] if g < len(own) else everything for g in range(len(targets))]
+    terms = sum(-(target * other).sum(dim=-1) for target, other in zip(targets, others)) / len(pairs)
     return mean_over_samples(terms, weights)
 
 
@@ -81,8 +84,9 @@ def orthogonality(
     pairs = _pairs(teacher, student)
 
     def cosines(teacher_part: Tensor, student_part: Tensor) -> Tensor:
-        targets = F.normalize(_targets(teacher_part, center, teacher_temperature), dim=-1)
-        predictions = F.normalize((student_part / student_temperature).softmax(dim=-1), dim=-1)
+        # Unbound: the gradient of an index would be a tensor of all views, once for each pair.
+        targets = F.normalize(_targets(teacher_part, center, teacher_temperature), dim=-1).unbind()
+        predictions = F.normalize((student_part / student_temperature).softmax(dim=-1), dim=-1).unbind()
         return torch.stack([(targets[g] * predictions[v]).sum(dim=-1) for g, v in pairs])
 
     if chunk is None:
