@@ -241,6 +241,26 @@ def read(
     return pq.read_table(path, columns=list(columns) if columns else None, filters=list(filters), partitioning=None)
 
 
+def read_rows(path: str | Path, schema: pa.Schema, first: int, end: int, columns: Sequence[str]) -> pa.Table:
+    """Some neighbouring rows of a table, those from ``first`` up to ``end`` (not included); no others are decoded.
+
+    Raises:
+        GenviewError: as `read`.
+    """
+    read(path, schema, [])  # checks the file and its columns; reads none
+    with pq.ParquetFile(path) as file:
+        groups, start, skipped = [], 0, 0
+        for number in range(file.metadata.num_row_groups):
+            stop = start + file.metadata.row_group(number).num_rows
+            if start < end and stop > first:
+                groups.append(number)
+            elif stop <= first:
+                skipped = stop
+            start = stop
+        found = file.read_row_groups(groups, columns=list(columns))
+    return found.slice(first - skipped, max(end - first, 0))
+
+
 def metadata(path: str | Path) -> dict[str, str]:
     """The stamp of a table: version, stage, study, digests.
 

@@ -264,6 +264,17 @@ def test_a_shard_is_read_alone_and_shards_make_up_the_whole(study):
         manifest.shard_rows(path, "0-of-2")
 
 
+@pytest.mark.parametrize("group", [1, 2, 3, 65_536])
+def test_a_shards_place_is_where_its_rows_are(study, group, monkeypatch):
+    monkeypatch.setattr(tables, "ROW_GROUP", group)
+    study.ingest(source="scenes", count=11, shards=4)
+    path = study.out / "manifest.parquet"
+    whole = manifest.read(path)
+    for number in range(4):
+        first, end = manifest.place(path, f"{number}-of-4")
+        assert whole.slice(first, end - first).equals(manifest.shard_rows(path, f"{number}-of-4"))
+
+
 @pytest.mark.parametrize("groups", [1, 2, 3, 4])
 def test_groups_of_neighbouring_shards_make_up_the_whole(study, groups, monkeypatch):
     monkeypatch.setattr(keys, "MAXIMUM_GROUPS", groups)

@@ -190,3 +190,26 @@ def test_every_rule_that_asks_for_gpus_claims_them():
         assert "with stage.job(snakemake," in (REPOSITORY / "workflow/scripts" / script).read_text(), script
     for block in blocks:
         assert not re.search(r"^ +gpu=", block, re.MULTILINE), f"gpu_gres does not reach this rule:\n{block}"
+
+
+@pytest.mark.parametrize(
+    ("cores", "listing", "expected"),
+    [(64, LISTING, "8 1"), (12, LISTING, "6 1"), (2, LISTING, "2 1"), (6, "", "6 1")],
+)
+def test_gpus_share_the_cores_that_there_are(tmp_path, cores, listing, expected):
+    """Eight cores feed a GPU; where there are fewer for each, every GPU still gets a job."""
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    (folder / "Snakefile").write_text(
+        "from genview.config import load as configuration\nSTUDY = configuration.parse({})\n"
+        f'include: "{REPOSITORY}/workflow/rules/resources.smk"\n'
+        'print("cores", cores("token_scores", 1), cores("token_scores", 0))\nrule all:\n'
+    )
+    done = subprocess.run(
+        [SNAKEMAKE, "-n", "--cores", str(cores)],
+        cwd=folder,
+        env=pretend(tmp_path, listing),
+        capture_output=True,
+        text=True,
+    )
+    assert f"cores {expected}" in done.stdout + done.stderr, done.stderr

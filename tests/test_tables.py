@@ -1,5 +1,6 @@
 """Tables are the contract between stages: a wrong column or a mixed set of shards must stop a study, not bend it."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -92,3 +93,17 @@ def test_every_column_has_a_meaning():
     for name, schema in schemas.items():
         for field in schema:
             assert field.metadata[b"meaning"], f"{name}.{field.name}"
+
+
+def test_neighbouring_rows_are_read_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROW_GROUP", 7)
+    path = tmp_path / "ratio.parquet"
+    values = {"key": [f"k{i:03d}" for i in range(50)], "ratio": np.linspace(0, 1, 50)}
+    tables.write(values, tables.FOREGROUND_RATIO, path)
+    whole = tables.read(path, tables.FOREGROUND_RATIO)
+    for first, end in ((0, 50), (0, 7), (6, 8), (13, 14), (20, 41), (49, 50), (30, 30), (50, 50), (0, 0)):
+        assert tables.read_rows(path, tables.FOREGROUND_RATIO, first, end, ["key"]).equals(
+            whole.select(["key"]).slice(first, end - first)
+        ), (first, end)
+    with pytest.raises(GenviewError, match="no such file"):
+        tables.read_rows(tmp_path / "none.parquet", tables.FOREGROUND_RATIO, 0, 1, ["key"])

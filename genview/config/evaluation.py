@@ -55,8 +55,17 @@ class Features(Block):
     batch_size: int = Field(256, ge=1)
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Autocast type; fp16 and bf16 are for GPUs."""
-    workers: Annotated[int, RuntimeOnly] = Field(0, ge=0)
-    """Loader processes; 0: load in the process that encodes."""
+    workers: Annotated[int | None, RuntimeOnly] = Field(None, ge=0)
+    """Loader processes; 0: load in the process that encodes; null: as many as the job has cores beside its own."""
+
+    @property
+    def loaders(self) -> int:
+        """Loader processes of a stage that is run by itself."""
+        return self.workers or 0
+
+    def on(self, cores: int) -> "Features":
+        """The same for a job with so many cores."""
+        return self.model_copy(update={"workers": max(cores - 1, 0)}) if self.workers is None else self
 
 
 class Probe(Block):

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from genview import words
 from genview.config import derived
 from genview.config.base import Block, FilePath, Name, RuntimeOnly
+from genview.config.cores import Cores
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit, Evaluation
@@ -32,6 +33,7 @@ class Study(Block):
     confirm_hours: Annotated[float, RuntimeOnly] = Field(10.0, ge=0)
     """A start that would make again what took more hours stops before its first job and says what changed. Hours of
     the jobs by the clock, all attempts together, times their GPUs."""
+    cores: Annotated[Cores, RuntimeOnly] = Cores()
     dataset: Dataset = Dataset()
     encoders: dict[Name, Encoder] = {"small": Encoder()}
     pca: PrincipalComponent = PrincipalComponent()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from genview import tables
 from genview.data import keys
@@ -47,6 +48,27 @@ def read_group(path: str | Path, group: str, columns: Sequence[str] | None = Non
         raise GenviewError(f"{path}: made for {shards} shards, which make no {count} groups; ingest again")
     first, end = (-(-number * shards // count) for number in (index, index + 1))
     return tables.read(path, tables.MANIFEST, columns, filters=[("shard", ">=", first), ("shard", "<", end)])
+
+
+def place(path: str | Path, shard: str) -> tuple[int, int]:
+    """Where a shard's rows lie in the manifest: its first row, and the row after its last.
+
+    Only the statistics of the file's row groups and the shards of those at the edges are read.
+    """
+    index, _ = keys.parse_shard(shard)
+    with pq.ParquetFile(path) as file:
+        column = file.schema_arrow.get_field_index("shard")
+        before = inside = 0
+        for number in range(file.metadata.num_row_groups):
+            group = file.metadata.row_group(number)
+            known = group.column(column).statistics
+            if known is not None and known.has_min_max and known.max < index:
+                before += group.num_rows
+            elif known is None or not known.has_min_max or known.min <= index:
+                shards = file.read_row_group(number, columns=["shard"])["shard"].to_numpy()
+                before += int((shards < index).sum())
+                inside += int((shards == index).sum())
+    return before, before + inside
 
 
 def shard_rows(path: str | Path, shard: str) -> pa.Table:

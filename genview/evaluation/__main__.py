@@ -29,7 +29,7 @@ def work(study: Study, options: argparse.Namespace) -> None:
     )
     to, stamp = options.to / catalogue.file_name(options.dataset), standalone.stamp("evaluation", study)
     result, images = to.with_name(f"{to.name}.json"), to.with_name(f"{to.name}.parquet")
-    model, workers = options.model, evaluation.features.workers
+    model, workers = options.model, evaluation.features.loaders
     match options.task:
         case "probe":
             encoded = to.with_name(f"{to.name}.safetensors")

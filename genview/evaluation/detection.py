@@ -243,9 +243,9 @@ def run(
         network = detector(encoder, len(train_part.categories), settings, seed + number)
         identity = _identity(encoder, train_part, settings, seed + number)
         train(
-            network, Trial(train_part, seed + number, Path(work) / f"{number}.pt", identity), settings, reading.workers
+            network, Trial(train_part, seed + number, Path(work) / f"{number}.pt", identity), settings, reading.loaders
         )
-        trials.append(average_precision(network, test_part, reading.workers))
+        trials.append(average_precision(network, test_part, reading.loaders))
     rows = []
     for metric in trials[0]:
         values = np.array([trial[metric] for trial in trials])

@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 import torch
 from PIL import Image
 from torch.nn import functional
+from torch.utils.data import Dataset
 
 from genview import atomic, placement, tables
-from genview.config.dataset import Dataset
+from genview.config.dataset import Dataset as Collection
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Duplicates
 from genview.data import manifest as manifests
@@ -29,6 +30,7 @@ from genview.encoders import look
 from genview.errors import GenviewError
 from genview.evaluation import accuracy
 from genview.evaluation.datasets import Request
+from genview.evaluation.features import loader
 from genview.evaluation.splits import Part
 from genview.progress import track
 
@@ -56,10 +58,12 @@ class Match:
 class Pretraining:
     """The pretraining images: where they are, and the foreground pass's embeddings of them by ``encoder``."""
 
-    dataset: Dataset
+    dataset: Collection
     manifest: str | Path
     scores: Sequence[str | Path]
     encoder: Encoder
+    workers: int = 0
+    """Processes that decode the test images; 0: this one."""
 
     def originals(self, keys: set[str]) -> Callable[[str], Image.Image]:
         """A function that opens any of some images by its key."""
@@ -107,13 +111,23 @@ class Found:
         return "".join(f"{key}\n" for key in sorted({match.key for match in self.matches}))
 
 
-def embeddings(part: Part, encoder: look.LoadedEncoder, batch_size: int) -> torch.Tensor:
+class _Prepared(Dataset):
+    def __init__(self, part: Part, transform: Callable[[Image.Image], torch.Tensor]):
+        self.part, self.transform = part, transform
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.transform(self.part.image(index))
+
+
+def embeddings(part: Part, encoder: look.LoadedEncoder, batch_size: int, workers: int = 0) -> torch.Tensor:
     """L2-normalised embeddings of the images of a part, and of their mirror images [2, n, E]."""
     rows: list[list[torch.Tensor]] = [[], []]
-    starts = range(0, len(part), batch_size)
-    for start in track(starts, "test embeddings", total=len(starts), unit="batch"):
-        images = [encoder.preprocess(part.image(i)) for i in range(start, min(start + batch_size, len(part)))]
-        batch = torch.stack(images).to(encoder.device)
+    batches = loader(_Prepared(part, encoder.transform), batch_size, workers)
+    for images in track(batches, "test embeddings", total=len(batches), unit="batch"):
+        batch = images.to(encoder.device)
         for side, pixels in zip(rows, (batch, batch.flip(-1))):
             side.append(encoder.encode(pixels)[1].float())
     return functional.normalize(torch.stack([torch.cat(side) for side in rows]), dim=-1)
@@ -186,7 +200,7 @@ def test_part(request: Request) -> Part:
 
 def find(part: Part, threshold: float, images: Pretraining, encoder: look.LoadedEncoder) -> Found:
     """The pairs of a test image and a pretraining image, or its mirror image, that are alike."""
-    test = embeddings(part, encoder, images.encoder.batch_size)
+    test = embeddings(part, encoder, images.encoder.batch_size, images.workers)
     matches, largest = search(test.flatten(0, 1), pretraining(images.scores, encoder.digest), threshold)
     matches = folded(matches, len(part))
     original = images.originals({match.key for match in matches})

@@ -50,7 +50,7 @@ def loader(dataset: Dataset, batch_size: int, workers: int, **options: Any) -> D
 def encode(part: Part, encoder: FrozenEncoder, settings: Settings, description: str) -> store.PartFeatures:
     """Features, labels and pixel digests of one part, in its order."""
     features, digests = [], []
-    batches = loader(_Items(part, encoder.transform), settings.batch_size, settings.workers)
+    batches = loader(_Items(part, encoder.transform), settings.batch_size, settings.loaders)
     for images, marks in track(batches, description, total=len(batches), unit="batch"):
         features.append(encoder.features(images).cpu())
         digests.append(marks)

@@ -294,7 +294,7 @@ def run(
     for share in settings.shares:
         correct = []
         for seed in settings.subset_seeds:
-            study = _Study(dataset, encoder, settings, reading.workers, Path(work) / f"{share:g}-{seed}.pt")
+            study = _Study(dataset, encoder, settings, reading.loaders, Path(work) / f"{share:g}-{seed}.pt")
             chosen = labelled_subset(dataset, share, seed, settings.lists.get(f"{share:g}"))
             rates = study.choose(chosen, settings.rates_of(share), seed)
             hits = accuracy.hits(study.scores(study.network(chosen, rates, seed), dataset.test), labels, 1)

@@ -113,7 +113,7 @@ class _Changed(Dataset):
 
 def encoded(setup: Setup, part: Part, change: Perturbed | Turned) -> Tensor:
     """Features [n, W] of changed images, on the CPU."""
-    batches = loader(_Changed(part, change, setup.encoder), setup.reading.batch_size, setup.reading.workers)
+    batches = loader(_Changed(part, change, setup.encoder), setup.reading.batch_size, setup.reading.loaders)
     return torch.cat([setup.encoder.features(images).cpu() for images in batches])
 
 
@@ -127,7 +127,7 @@ def train(setup: Setup) -> dict[str, nn.Linear]:
     known = [part for part in (dataset.train, dataset.validation) if part is not None]
     data = Augmented(known, encoder, settings.minimum_area, setup.seed, v2.InterpolationMode.BILINEAR)
     order = torch.Generator().manual_seed(setup.seed)
-    batches = loader(data, settings.batch_size, setup.reading.workers, shuffle=True, generator=order)
+    batches = loader(data, settings.batch_size, setup.reading.loaders, shuffle=True, generator=order)
     rate = settings.learning_rate * settings.batch_size / 256
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(randomness.seed("probes of parts", setup.seed))

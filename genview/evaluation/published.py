@@ -150,10 +150,10 @@ def fit(
     test = features.parts["test"]
     common = (encoder, classes)
     if settings.selection == "validation":
-        heads = train_heads([train], *common, rates, settings, reading.workers, seed)
+        heads = train_heads([train], *common, rates, settings, reading.loaders, seed)
         decides = encode(validation, encoder, reading, "validation")
     else:
-        heads = train_heads([train, validation], *common, rates, settings, reading.workers, seed)
+        heads = train_heads([train, validation], *common, rates, settings, reading.loaders, seed)
         decides = test
     scores = _scores(heads, decides, encoder.device)
     measured = linear.best(metric, scores, decides.labels)
@@ -165,7 +165,7 @@ def fit(
         for rate, score, ok in zip(rates, measured, finite)
     ]
     if settings.selection == "validation":
-        heads = train_heads([train, validation], *common, rates[chosen : chosen + 1], settings, reading.workers, seed)
+        heads = train_heads([train, validation], *common, rates[chosen : chosen + 1], settings, reading.loaders, seed)
         final = _scores(heads, test, encoder.device)[0]
     else:
         final = scores[chosen]

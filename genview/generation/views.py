@@ -94,9 +94,19 @@ def _stop(number: int) -> None:
     process.leave_at_warning(number)
 
 
+def _conditions(what: Shard, keys: pa.ChunkedArray) -> pa.Table:
+    """The shard's rows of the conditions, which have a row for each of the manifest's, in its order."""
+    found = tables.read_rows(
+        what.conditions, tables.CONDITIONS, *manifests.place(what.manifest, what.shard), plan.COLUMNS
+    )
+    if found["key"].combine_chunks().equals(keys.combine_chunks()):
+        return found
+    return tables.read(what.conditions, tables.CONDITIONS, plan.COLUMNS)  # a table that was put there in another order
+
+
 def _make(what: Shard, statistics: Statistics) -> None:
     rows = manifests.shard_rows(what.manifest, what.shard)
-    conditions = tables.read(what.conditions, tables.CONDITIONS, plan.COLUMNS)
+    conditions = _conditions(what, rows["key"])
     began = time.perf_counter()
     loaded = pipelines.load(what.view, placement.default())
     statistics.seconds["loading"] += time.perf_counter() - began

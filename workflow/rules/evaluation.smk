@@ -16,7 +16,7 @@ rule probe_features:
         f"{COSTS}/probes/{{model}}/features/{{dataset}}.tsv"
     conda:
         "../../envs/genview.yaml"
-    threads: 1
+    threads: cores("probe_features", evaluation_gpus)
     resources:
         **gpus(evaluation_gpus),
         mem_mb=memory(16000),
@@ -69,7 +69,7 @@ else:
             f"{COSTS}/probes/{{model}}/{{dataset}}.tsv"
         conda:
             "../../envs/genview.yaml"
-        threads: 1
+        threads: cores("probe", evaluation_gpus)
         resources:
             **gpus(evaluation_gpus),
             mem_mb=memory(32000),
@@ -100,7 +100,7 @@ rule probe_parts:
         f"{COSTS}/probes/{{model}}/{{dataset}}.parts.tsv"
     conda:
         "../../envs/genview.yaml"
-    threads: 1
+    threads: cores("probe_parts", evaluation_gpus)
     resources:
         **gpus(evaluation_gpus),
         mem_mb=memory(32000),
@@ -125,7 +125,7 @@ rule score_zeroshot:
         f"{COSTS}/zeroshot/{{model}}/{{dataset}}.tsv"
     conda:
         "../../envs/genview.yaml"
-    threads: 1
+    threads: cores("score_zeroshot", evaluation_gpus)
     resources:
         **gpus(evaluation_gpus),
         mem_mb=memory(16000),
@@ -150,7 +150,7 @@ rule score_retrieval:
         f"{COSTS}/retrieval/{{model}}/{{dataset}}.tsv"
     conda:
         "../../envs/genview.yaml"
-    threads: 1
+    threads: cores("score_retrieval", evaluation_gpus)
     resources:
         **gpus(evaluation_gpus),
         mem_mb=memory(16000),
@@ -177,7 +177,7 @@ rule find_duplicates:
         f"{COSTS}/evaluation/duplicates/{{dataset}}.tsv"
     conda:
         "../../envs/genview.yaml"
-    threads: 1
+    threads: cores("find_duplicates", gpus_for(STUDY.encoders[STUDY.foreground.encoder].model))
     resources:
         **gpus(gpus_for(STUDY.encoders[STUDY.foreground.encoder].model)),
         mem_mb=memory(16000),
@@ -201,7 +201,7 @@ rule score_finetune:
         f"{COSTS}/finetune/{{model}}/{{dataset}}.tsv"
     conda:
         "../../envs/genview.yaml"
-    threads: 1
+    threads: cores("score_finetune", evaluation_gpus)
     resources:
         **gpus(evaluation_gpus),
         mem_mb=memory(32000),
@@ -226,7 +226,7 @@ rule score_detection:
         f"{COSTS}/detection/{{model}}/{{dataset}}.tsv"
     conda:
         "../../envs/genview.yaml"
-    threads: 1
+    threads: cores("score_detection", evaluation_gpus)
     resources:
         **gpus(evaluation_gpus),
         mem_mb=memory(32000),

@@ -24,7 +24,7 @@ rule sample_features:
     priority: SOON
     conda:
         "../../envs/genview.yaml"
-    threads: ENCODER_THREADS
+    threads: cores("sample_features", ENCODER_GPUS)
     resources:
         **gpus(ENCODER_GPUS),
         mem_mb=memory(16000),
@@ -52,7 +52,7 @@ rule component:
     priority: SOON
     conda:
         "../../envs/genview.yaml"
-    threads: 1 if ENCODER_THREADS == 1 else 8
+    threads: 1 if ENCODER_GPUS == 0 else 8
     resources:
         mem_mb=memory(4000),
         runtime=minutes(60),
@@ -115,7 +115,7 @@ rule token_scores:
     priority: SOON
     conda:
         "../../envs/genview.yaml"
-    threads: ENCODER_THREADS
+    threads: cores("token_scores", ENCODER_GPUS)
     resources:
         **gpus(ENCODER_GPUS),
         mem_mb=memory(16000),
@@ -197,7 +197,7 @@ rule token_cut:
         f"{COSTS}/foreground/{{encoder}}/token_cut.tsv"
     conda:
         "../../envs/genview.yaml"
-    threads: 1
+    threads: cores("token_cut", ENCODER_GPUS)
     resources:
         **gpus(ENCODER_GPUS),
         mem_mb=memory(16000),

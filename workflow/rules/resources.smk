@@ -184,9 +184,18 @@ def encoder_gpus(wildcards):
     return gpus_for(STUDY.encoders[wildcards.encoder].model)
 
 
-def encoder_threads(wildcards):
-    """Cores of a job that runs the encoder that its path names: a second one loads images, where that is worth it."""
-    return 1 + encoder_gpus(wildcards)
+def cores(rule_name, gpus_of):
+    """Cores of a rule's jobs: those of the block `cores` where they use a GPU, else one.
+
+    Where Snakemake is told how many cores there are, the GPUs of this machine share them, two each at least.
+    """
+    number = getattr(STUDY.cores, rule_name)
+    given = workflow.resource_settings.cores
+    if isinstance(given, int):
+        number = min(number, max(given // max(len(shared_gpus.visible()), 1), 2))
+    if callable(gpus_of):
+        return lambda wildcards: number if gpus_of(wildcards) else 1
+    return number if gpus_of else 1
 
 
 def agreed(numbers, function):
@@ -196,7 +205,6 @@ def agreed(numbers, function):
 
 _ENCODERS = {gpus_for(encoder.model) for encoder in STUDY.encoders.values()}
 ENCODER_GPUS = agreed(_ENCODERS, encoder_gpus)
-ENCODER_THREADS = agreed({1 + gpus for gpus in _ENCODERS}, encoder_threads)
 
 
 def view_gpus(wildcards):

@@ -18,7 +18,7 @@ rule quality_features:
     priority: SOON
     conda:
         "../../envs/genview.yaml"
-    threads: ENCODER_THREADS
+    threads: cores("quality_features", ENCODER_GPUS)
     resources:
         **gpus(ENCODER_GPUS),
         mem_mb=memory(16000),

@@ -15,7 +15,7 @@ with stage.job(snakemake, "detection") as job, tempfile.TemporaryDirectory() as 
     detection.run(
         settings["dataset"],
         Path(settings["folder"] or drawn),
-        Features.model_validate(settings["features"]),
+        Features.model_validate(settings["features"]).on(snakemake.threads),
         block,
         seed=settings["seed"],
         model=snakemake.input.model,

@@ -19,6 +19,7 @@ with stage.job(snakemake, "duplicates") as job:
             manifest=snakemake.input.manifest,
             scores=snakemake.input.scores,
             encoder=Encoder.model_validate(settings["encoder"]),
+            workers=snakemake.threads - 1,
         ),
         duplicates.Artifacts(
             *map(Path, (snakemake.output.result, snakemake.output.exclusion, snakemake.output.pictures))

@@ -9,7 +9,7 @@ with stage.job(snakemake, "finetune") as job:
     settings = job.settings
     finetune.run(
         Request.of_rule(settings, snakemake.input.get("manifest")),
-        Features.model_validate(settings["features"]),
+        Features.model_validate(settings["features"]).on(snakemake.threads),
         Finetune.model_validate(settings["finetune"]),
         model=snakemake.input.model,
         work=snakemake.params.work,

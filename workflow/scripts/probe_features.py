@@ -9,7 +9,7 @@ with stage.job(snakemake, "probe_features") as job:
     settings = job.settings
     features.run(
         Request.of_rule(settings, snakemake.input.get("manifest")),
-        Features.model_validate(settings["features"]),
+        Features.model_validate(settings["features"]).on(snakemake.threads),
         model=snakemake.input.model,
         output=snakemake.output.features,
         stamp=job.stamp,

@@ -10,7 +10,7 @@ with stage.job(snakemake, "probe_parts") as job:
     settings = Parts.model_validate(job.settings["parts"])
     parts.run(
         Request.of_rule(job.settings, snakemake.input.get("manifest")),
-        Features.model_validate(job.settings["features"]),
+        Features.model_validate(job.settings["features"]).on(snakemake.threads),
         settings,
         model=snakemake.input.model,
         outputs={part: snakemake.output[part] for part in settings.parts},

@@ -9,7 +9,7 @@ with stage.job(snakemake, "probe") as job:
     settings = job.settings
     published.run(
         Request.of_rule(settings, snakemake.input.get("manifest")),
-        Features.model_validate(settings["features"]),
+        Features.model_validate(settings["features"]).on(snakemake.threads),
         Probe.model_validate(settings["probe"]),
         model=snakemake.input.model,
         features=snakemake.input.features,

@@ -11,7 +11,7 @@ with stage.job(snakemake, "retrieval") as job:
         model=snakemake.input.model,
         recall_at=settings["recall_at"],
         batch_size=settings["batch_size"],
-        workers=settings["workers"],
+        workers=snakemake.threads - 1 if settings["workers"] is None else settings["workers"],
         output=snakemake.output.result,
         images=snakemake.output.images,
         stamp=job.stamp,

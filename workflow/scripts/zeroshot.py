@@ -10,7 +10,7 @@ with stage.job(snakemake, "zeroshot") as job:
         Request.of_rule(settings, snakemake.input.get("manifest")),
         model=snakemake.input.model,
         batch_size=settings["batch_size"],
-        workers=settings["workers"],
+        workers=snakemake.threads - 1 if settings["workers"] is None else settings["workers"],
         output=snakemake.output.result,
         images=snakemake.output.images,
         stamp=job.stamp,
