@@ -24,3 +24,29 @@ def test_the_page_of_costs_says_what_was_measured():
         f"| {parts['augmentation']['ratio']:.0f} |",
     ]
     assert [text for text in expected if text not in page] == []
+
+
+def test_the_page_says_what_a_step_costs_beside_lightlys_and_the_unets():
+    page = (ROOT / "docs/costs.md").read_text(encoding="utf-8")
+    found = json.loads((ROOT / "benchmarks/results/methods.json").read_text(encoding="utf-8"))
+    names = {"simclr": "SimCLR", "mocov2": "MoCo v2", "mocov3": "MoCo v3", "simsiam": "SimSiam", "byol": "BYOL"}
+    names |= {"swav": "SwAV", "dino": "DINO"}
+
+    def short(value):
+        return f"{value:.2f}".removeprefix("0")
+
+    expected = [
+        f"| {names[name]} | {short(one['ratio_to_lightly'])} | {short(one['share_of_the_weights'])} |"
+        for name, one in found["methods"].items()
+    ]
+    pair = found["clever_beside_dino"]
+    expected.append(
+        f"{pair['clever']['samples_per_second']:.2f} samples/s where DINO takes {pair['dino']['samples_per_second']:.2f}"
+    )
+    real = json.loads((ROOT / "benchmarks/results/diva.json").read_text(encoding="utf-8"))["real"]
+    for kind in ("off", "on"):
+        one = real[f"gradient checkpointing {kind}"]
+        seconds = [f"{one['seconds'][part]:.0f} s" for part in ("unet", "tower", "autoencoder", "step")]
+        expected.append(" | ".join([*seconds, f"{one['peak_memory_bytes'] / 1e9:.1f} GB"]))
+    assert [text for text in expected if text not in page] == []
+    assert all(one["ratio_to_lightly"] <= 1.05 for one in found["methods"].values())

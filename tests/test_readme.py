@@ -56,6 +56,8 @@ CLAIMS = {
     "python -m genview export published": "tests/test_study.py::test_any_view_is_made_again",
     "snakemake --forcerun guidance_score": PLAN,
     "snakemake --configfile config/cc3m.yaml -n": PLAN_SMALL,
+    "python benchmarks/methods.py": PARSED,
+    "python benchmarks/diva.py": PARSED,
     "python benchmarks/on_gpu.py": PARSED,
     "python -m genview.foreground --help": "tests/test_stages_alone.py::test_every_stage_says",
     "python -m genview config --reference > config/README.md": "tests/test_anywhere.py::test_the_settings_page_is",
