@@ -40,9 +40,8 @@ def test_the_page_says_what_a_step_costs_beside_lightlys_and_the_unets():
         for name, one in found["methods"].items()
     ]
     pair = found["clever_beside_dino"]
-    expected.append(
-        f"{pair['clever']['samples_per_second']:.2f} samples/s where DINO takes {pair['dino']['samples_per_second']:.2f}"
-    )
+    clever, dino = (pair[name]["samples_per_second"] for name in ("clever", "dino"))
+    expected.append(f"{clever:.2f} samples/s where DINO takes {dino:.2f}")
     real = json.loads((ROOT / "benchmarks/results/diva.json").read_text(encoding="utf-8"))["real"]
     for kind in ("off", "on"):
         one = real[f"gradient checkpointing {kind}"]
