@@ -33,6 +33,7 @@ runs:
   dino: {method: {name: dino, head: [16, 8], outputs: 12}}
 evaluation:
   encoders: [small]
+  features: {workers: 1}
   datasets: {shapes: {kind: scenes, train: 60, test: 40}}
   parts:
     datasets: [shapes]

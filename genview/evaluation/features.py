@@ -36,13 +36,16 @@ class _Items(Dataset):
 
 
 def loader(dataset: Dataset, batch_size: int, workers: int, **options: Any) -> DataLoader:
-    """A loader that keeps the order unless told otherwise."""
+    """A loader that keeps the order unless told otherwise.
+
+    Its processes are forked: one that starts anew would import the workflow's script, which is the job itself.
+    """
     return DataLoader(
         dataset,
         batch_size=batch_size,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
-        multiprocessing_context="forkserver" if workers else None,
+        multiprocessing_context="fork" if workers else None,
         **options,
     )
 
