@@ -1,6 +1,7 @@
 """A method that trains wrongly gives a worse encoder and no error: each is held to what it must be, step by step."""
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -398,3 +399,20 @@ def test_models_of_kept_epochs_are_exported_beside_the_finished_one(tmp_path):
     name = next(name for name in states[0] if name.endswith("conv1.0.weight"))
     assert not torch.equal(states[0][name], states[1][name]) and not torch.equal(states[1][name], states[2][name])
     assert json.loads((folder / "1" / "model" / "run.json").read_text())["steps"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "invariant"),
+    [("vit_tiny_patch16_224", 153), ("vit_small_patch16_224", 307), ("resnet18", 409), ("resnet50", 1638)],
+)
+def test_clever_trains_each_of_its_backbones_on_crops_of_two_sizes(tmp_path, backbone, invariant):
+    """Two steps; the parts have the published widths. (VMamba-Tiny: tests/test_encoders_vmamba.py.)"""
+    slots = [{"image_size": 64, "rotation": 90, "resample": 0, "blur": 0}] * 2
+    slots = [*slots, {"image_size": 32, "crops": 2, "rotation": 90, "resample": 0, "blur": 0}]
+    job = a_job(tmp_path, "clever", batch_size=8, model={"architecture": backbone}, data={"views": {}, "slots": slots})
+    one = trainer.Trainer(job)
+    one.train()
+    record = json.loads((Path(job.model) / "run.json").read_text())
+    assert record["steps"] == 2 and record["invariant_channels"] == invariant
+    assert all(math.isfinite(line["loss"]) for line in lines(job))

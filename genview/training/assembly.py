@@ -133,13 +133,15 @@ def assemble(job: Job, device: torch.device) -> Assembly:
     rows = manifests.read(job.manifest, columns=["key", "path", "offset", "length", "caption"]).combine_chunks()
     _check_captions(rows, run)
     indexes = _views(job, rows["key"])
-    settings = composition.augmentations(run.data)[0]
+    crops = composition.augmentations(run.data)
+    settings = crops[0]
     teacher = _teacher(job, device)
     architecture = describe(
         run.model,
         text=run.uses_text,
         image_size=None if teacher else settings.image_size,  # of a diffusion model's views the tower sees its own size
         initial=job.initial,
+        several_sizes=len({crop.image_size for crop in crops}) > 1,
     )
     preprocess = architecture.preprocess_cfg
     preprocess.update(mean=list(settings.mean or preprocess["mean"]), std=list(settings.std or preprocess["std"]))
