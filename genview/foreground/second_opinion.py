@@ -32,6 +32,7 @@ def run(
     dataset: Dataset,
     *,
     images: int,
+    workers: int,
     manifest: str | Path,
     ratios: str | Path,
     output: str | Path,
@@ -43,6 +44,7 @@ def run(
         config: the encoder of the foreground.
         dataset: where the images are.
         images: how many.
+        workers: processes that decode images.
         manifest: the study's manifest.
         ratios: tables.FOREGROUND_RATIO.
         output: written: tables.TOKEN_CUT; empty for an encoder with fewer than two tokens.
@@ -58,7 +60,7 @@ def run(
     foreground = np.zeros((0, encoder.num_tokens), bool)
     if len(rows) and encoder.num_tokens > 1:
         reader, found = Reader(data_root(dataset, manifest)), []
-        for batch in loader.batches(rows, reader, encoder, config.batch_size, 0):
+        for batch in loader.batches(rows, reader, encoder, config.batch_size, workers):
             tokens, _ = encoder.encode(batch)
             found += [token_cut(one, encoder.grid).foreground for one in tokens.cpu().numpy()]
         foreground = np.stack(found)

@@ -10,6 +10,7 @@ with stage.job(snakemake, "token_cut") as job:
         Encoder.model_validate(job.settings["encoder"]),
         Dataset.model_validate(job.settings["dataset"]),
         images=job.settings["images"],
+        workers=snakemake.threads - 1,
         manifest=snakemake.input.manifest,
         ratios=snakemake.input.ratios,
         output=snakemake.output.cuts,
