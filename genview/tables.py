@@ -4,8 +4,9 @@ Tables are Parquet. Each file carries metadata under the key ``genview``: stage,
 parameters that made it and, where the stage has code of its own, the digest of that code.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,47 +161,108 @@ VIEWS = _schema(
 KEPT = _schema(("made_from", pa.string(), False, "digest of what a row was made from; empty: not to be taken over"))
 
 
-def write(table: pa.Table | Mapping[str, Sequence[Any]], schema: pa.Schema, path: str | Path, **metadata: str) -> None:
-    """Write a table, complete or not at all, after casting it to its schema.
+class Writer:
+    """Writes a table piece by piece; the file is the same however its rows are divided into pieces.
 
     Args:
-        table: columns by name, or an Arrow table; column order does not matter.
+        path: named in messages.
+        schema: one of the schemas of this module.
+        file: what takes the row groups.
+    """
+
+    def __init__(self, path: str | Path, schema: pa.Schema, file: pq.ParquetWriter):
+        self.path, self.schema = path, schema
+        self.rows = 0
+        """Rows that were given so far."""
+        self._file = file
+        self._waiting: list[pa.Table] = []
+
+    def write(self, table: pa.Table | Mapping[str, Sequence[Any]]) -> None:
+        """Add rows, after casting them to the schema.
+
+        Args:
+            table: columns by name, or an Arrow table; column order does not matter.
+
+        Raises:
+            GenviewError: a column is missing or unknown, or a value does not fit its type or is null where it may not
+                be.
+        """
+        piece = self._fitting(table)
+        self.rows += len(piece)
+        self._waiting.append(piece)
+        self._flush(ROW_GROUP)
+
+    def finish(self) -> None:
+        """Write what is left; a table without rows has a row group without rows."""
+        self._flush(1)
+        if not self.rows:
+            self._file.write_table(self.schema.empty_table())
+
+    def _flush(self, least: int) -> None:
+        count = sum(map(len, self._waiting))
+        if count < least:
+            return
+        table = pa.concat_tables(self._waiting)
+        whole = count if least == 1 else count - count % ROW_GROUP
+        self._file.write_table(table.slice(0, whole), row_group_size=ROW_GROUP)
+        self._waiting = [table.slice(whole)] if whole < count else []
+
+    def _fitting(self, table: pa.Table | Mapping[str, Sequence[Any]]) -> pa.Table:
+        path, schema = self.path, self.schema
+        names = table.column_names if isinstance(table, pa.Table) else list(table)
+        for field in schema:
+            if field.name in MAY_BE_LEFT_OUT and field.name not in names:
+                empty = pa.nulls(table.num_rows if isinstance(table, pa.Table) else len(table[names[0]]), field.type)
+                table = (
+                    table.append_column(field.name, empty)
+                    if isinstance(table, pa.Table)
+                    else {**table, field.name: empty}
+                )
+                names = [*names, field.name]
+        if set(names) != set(schema.names):
+            missing, unknown = set(schema.names) - set(names), set(names) - set(schema.names)
+            raise GenviewError(f"{path}: columns missing {sorted(missing)}, unknown {sorted(unknown)}")
+        plain = pa.schema([pa.field(field.name, field.type, field.nullable, field.metadata) for field in schema])
+        try:
+            if isinstance(table, pa.Table):
+                table = table.select(schema.names).cast(plain)
+            else:
+                table = pa.table([_column(table[field.name], field.type) for field in plain], schema=plain)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, TypeError) as error:
+            raise GenviewError(f"{path}: {error}") from error
+        for field in schema:
+            if not field.nullable and table.column(field.name).null_count:
+                row = self.rows + table.column(field.name).is_null().to_pylist().index(True)
+                raise GenviewError(f"{path}: row {row}: column {field.name!r} may not be empty")
+        return table
+
+
+@contextlib.contextmanager
+def writing(schema: pa.Schema, path: str | Path, **metadata: str) -> Iterator[Writer]:
+    """Write a table piece by piece, complete or not at all, in memory for a row group alone.
+
+    Args:
         schema: one of the schemas of this module.
         path: the Parquet file.
         metadata: stage, study, digests; the package version is added.
-
-    Raises:
-        GenviewError: a column is missing or unknown, or a value does not fit its type or is null where it may not be.
     """
-    names = table.column_names if isinstance(table, pa.Table) else list(table)
-    for field in schema:
-        if field.name in MAY_BE_LEFT_OUT and field.name not in names:
-            empty = pa.nulls(table.num_rows if isinstance(table, pa.Table) else len(table[names[0]]), field.type)
-            table = (
-                table.append_column(field.name, empty) if isinstance(table, pa.Table) else {**table, field.name: empty}
-            )
-            names = [*names, field.name]
-    if set(names) != set(schema.names):
-        missing, unknown = set(schema.names) - set(names), set(names) - set(schema.names)
-        raise GenviewError(f"{path}: columns missing {sorted(missing)}, unknown {sorted(unknown)}")
-    plain = pa.schema([pa.field(field.name, field.type, field.nullable, field.metadata) for field in schema])
-    try:
-        if isinstance(table, pa.Table):
-            table = table.select(schema.names).cast(plain)
-        else:
-            table = pa.table([_column(table[field.name], field.type) for field in plain], schema=plain)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, TypeError) as error:
-        raise GenviewError(f"{path}: {error}") from error
-    for field in schema:
-        if not field.nullable and table.column(field.name).null_count:
-            row = table.column(field.name).is_null().to_pylist().index(True)
-            raise GenviewError(f"{path}: row {row}: column {field.name!r} may not be empty")
     stamp = json.dumps({"version": __version__, **metadata}, sort_keys=True)
-    table = table.replace_schema_metadata({METADATA_KEY: stamp.encode()})
-    with atomic.writing(path) as partial:
-        # Dictionaries serve repeated texts; for numbers that never repeat (embeddings) they cost a quarter more.
-        texts = [field.name for field in schema if pa.types.is_string(field.type)]
-        pq.write_table(table, partial, compression="zstd", row_group_size=ROW_GROUP, use_dictionary=texts)
+    # Dictionaries serve repeated texts; for numbers that never repeat (embeddings) they cost a quarter more.
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    stamped = schema.with_metadata({METADATA_KEY: stamp.encode()})
+    with (
+        atomic.writing(path) as partial,
+        pq.ParquetWriter(partial, stamped, compression="zstd", use_dictionary=texts) as file,
+    ):
+        writer = Writer(path, schema, file)
+        yield writer
+        writer.finish()
+
+
+def write(table: pa.Table | Mapping[str, Sequence[Any]], schema: pa.Schema, path: str | Path, **metadata: str) -> None:
+    """Write a whole table, complete or not at all, after casting it to its schema (`Writer.write`)."""
+    with writing(schema, path, **metadata) as writer:
+        writer.write(table)
 
 
 def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
@@ -211,6 +273,24 @@ def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array | pa.ChunkedAr
         column = pa.array(values)
         return column.cast(kind) if pa.types.is_floating(column.type) else pa.array(values, kind)
     return pa.array(values, kind)
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
+    """A file whose columns are those of the schema; of its rows nothing is read."""
+    try:
+        file = pq.ParquetFile(path)
+    except FileNotFoundError as error:
+        raise GenviewError(f"{path}: no such file") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise GenviewError(f"{path}: not a Parquet file: {error}") from error
+    with file:
+        found = {field.name: field.type for field in file.schema_arrow}
+        expected = {field.name: field.type for field in schema}
+        if found != expected:
+            different = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+            raise GenviewError(f"{path}: columns {different} are not as documented; made by another version?")
+        yield file
 
 
 def read(
@@ -224,21 +304,41 @@ def read(
     Raises:
         GenviewError: the file is missing, no Parquet, or its columns are not those of the schema.
     """
-    try:
-        file = pq.ParquetFile(path)
-    except FileNotFoundError as error:
-        raise GenviewError(f"{path}: no such file") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise GenviewError(f"{path}: not a Parquet file: {error}") from error
-    with file:
-        found = {field.name: field.type for field in file.schema_arrow}
-        expected = {field.name: field.type for field in schema}
-        if found != expected:
-            different = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-            raise GenviewError(f"{path}: columns {different} are not as documented; made by another version?")
+    with _opened(path, schema) as file:
         if filters is None:
             return file.read(columns=list(columns) if columns else None)
     return pq.read_table(path, columns=list(columns) if columns else None, filters=list(filters), partitioning=None)
+
+
+def in_pieces(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of some tables, in order, in pieces of ``ROW_GROUP`` rows; the last is shorter, none is empty."""
+    waiting: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        waiting.append(table)
+        count += len(table)
+        while count >= ROW_GROUP:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, ROW_GROUP)
+            waiting, count = [whole.slice(ROW_GROUP)], count - ROW_GROUP
+    if count:
+        yield pa.concat_tables(waiting)
+
+
+def batches(paths: str | Path | Sequence[str | Path], schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Columns of a table, or of the shards of one, in pieces as those of `in_pieces`; one is in memory at a time.
+
+    Raises:
+        GenviewError: as `read`.
+    """
+    return in_pieces(_row_groups([paths] if isinstance(paths, (str, Path)) else paths, schema, columns))
+
+
+def _row_groups(paths: Sequence[str | Path], schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.Table]:
+    for path in paths:
+        with _opened(path, schema) as file:
+            for batch in file.iter_batches(ROW_GROUP, columns=list(columns), use_threads=False):
+                yield pa.Table.from_batches([batch])
 
 
 def read_rows(path: str | Path, schema: pa.Schema, first: int, end: int, columns: Sequence[str]) -> pa.Table:
@@ -247,8 +347,7 @@ def read_rows(path: str | Path, schema: pa.Schema, first: int, end: int, columns
     Raises:
         GenviewError: as `read`.
     """
-    read(path, schema, [])  # checks the file and its columns; reads none
-    with pq.ParquetFile(path) as file:
+    with _opened(path, schema) as file:
         groups, start, skipped = [], 0, 0
         for number in range(file.metadata.num_row_groups):
             stop = start + file.metadata.row_group(number).num_rows
@@ -281,8 +380,8 @@ MAY_DIFFER = frozenset({"shard", "code", "version"})
 it anew or holds an acceptance (`genview.made`): of accepted shards those that were added later have other code."""
 
 
-def read_shards(paths: Sequence[str | Path], schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read shards of one table, in order, after checking that the same parameters made them all.
+def require_alike(paths: Sequence[str | Path]) -> None:
+    """Check that the same parameters made all shards of a table.
 
     Raises:
         GenviewError: shards disagree in study or parameters.
@@ -299,4 +398,13 @@ def read_shards(paths: Sequence[str | Path], schema: pa.Schema, columns: Sequenc
             raise GenviewError(
                 f"{path} and {first_path} were not made alike ({', '.join(different)} differ); remake one"
             )
+
+
+def read_shards(paths: Sequence[str | Path], schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read shards of one table, in order, after checking that the same parameters made them all.
+
+    Raises:
+        GenviewError: as `require_alike`.
+    """
+    require_alike(paths)
     return pa.concat_tables([read(path, schema, columns) for path in paths])

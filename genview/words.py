@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
-def listed(names: Sequence[Any], shown: int = 12) -> str:
-    """``a, b, c and 3 more``."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(map(str, names[:shown])) + more
+def listed(names: Sequence[Any], shown: int = 12, total: int | None = None) -> str:
+    """``a, b, c and 3 more``; ``total`` says how many there are where not all are named."""
+    rest = (len(names) if total is None else total) - min(shown, len(names))
+    return ", ".join(map(str, names[:shown])) + (f" and {rest} more" if rest else "")
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:

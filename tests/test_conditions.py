@@ -2,7 +2,6 @@
 
 import json
 
-import pyarrow as pa
 import pytest
 
 from genview import tables
@@ -165,9 +164,14 @@ def test_an_empty_manifest_and_a_single_image(tmp_path):
     assert found["key"] == [] and account["images"] == 0
 
 
-def test_a_large_merge_keeps_every_row():
-    count = 200_000
-    keys = pa.chunked_array([pa.array([f"{number:07}" for number in range(count)])])
-    table = pa.table({"key": keys.take(pa.array(range(count - 1, -1, -1)))})
-    rows, unmatched = merge.rows_of(keys, table, "table")
-    assert rows.to_pylist() == list(range(count - 1, -1, -1)) and not len(unmatched)
+def test_a_large_merge_keeps_every_row_in_whatever_order_its_tables_are(tmp_path):
+    keys = [f"{number:07}" for number in range(200_000)]
+    manifest = _manifest(tmp_path / "manifest.parquet", keys, ["words"] * len(keys))
+    levels = {"key": keys[::-1], "noise_level": range(len(keys) - 1, -1, -1)}
+    tables.write(levels, tables.NOISE_LEVEL, tmp_path / "levels.parquet")
+    scales = _scales(tmp_path / "scales.parquet", keys)
+    found, account = _run(tmp_path, manifest=manifest, noise_level=tmp_path / "levels.parquet", guidance_scale=scales)
+    assert found["key"] == keys and found["noise_level"] == list(range(len(keys)))
+    assert found["guidance_scale"] == [2.0 * (number + 1) for number in range(len(keys))]
+    assert account["default_guidance_scale"] == {"count": 1, "keys": [keys[1]]}
+    assert not list(tmp_path.glob("*.aside")), "what was put aside is left behind"

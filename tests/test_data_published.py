@@ -29,7 +29,7 @@ PROMPTS = ['a "big" cat, grey\nline two 🐈', None, "NA", "trailing space "]
 )
 def test_what_is_written_is_read_back(tmp_path, kind, values):
     images = ["a/0.jpg", "a/1.JPEG", 'odd, "name".png', "3.2.webp"]
-    published.write_csv(tmp_path / "t.csv", kind, {"image": images, "prompt": PROMPTS, **values})
+    published.write_csv(tmp_path / "t.csv", kind, [{"image": images, "prompt": PROMPTS, **values}])
     read = published.read_csv(tmp_path / "t.csv", kind).to_pydict()
     assert read["key"] == ["a/0", "a/1", 'odd, "name"', "3.2"] and read["prompt"] == PROMPTS
     for name, column in values.items():
@@ -57,10 +57,10 @@ def test_columns_are_found_by_name_and_absolute_paths_by_root(tmp_path):
         published.read_csv(tmp_path / "r.csv", "fg_ratios")
 
 
-def test_alignment_loses_no_row_silently(tmp_path):
-    table = pa.table({"key": ["c", "a", "x"], "value": [3, 1, 9]})
-    found, missing, unknown = published.align(table, ["a", "b", "c"])
-    assert found.to_pydict() == {"key": ["a", "c"], "value": [1, 3]} and missing == ["b"] and unknown == ["x"]
+def test_a_file_that_cannot_be_used_is_left_out(tmp_path):
+    with pytest.raises(GenviewError, match="no values for the columns"):
+        published.write_csv(tmp_path / "x.csv", "fg_ratios", [{"image": ["a"], "prompt": ["b"]}])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_study_s_conditions_are_exported(tmp_path):
@@ -91,7 +91,7 @@ def test_a_study_s_conditions_are_exported(tmp_path):
     ratios = {row["image"]: row["ratio"] for row in rows_of(tmp_path / "out/fg_ratios.csv")}
     assert ratios["k4.png"] == "0.5" and ratios["k1.JPG"] == "0.2"
     tables.write({"key": keys[:4], "ratio": [0.5] * 4}, tables.FOREGROUND_RATIO, tmp_path / "r.parquet")
-    with pytest.raises(GenviewError, match=r"1 images of the manifest are missing:\n  k4"):
+    with pytest.raises(GenviewError, match=r"1 images of the manifest are missing: k4"):
         published.export(
             *(tmp_path / f"{name}.parquet" for name in ("manifest", "r", "n", "g")), folder=tmp_path / "out"
         )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from genview.config.dataset import Dataset
 from genview.data import source_table
 from genview.data.listing import Listing
+from genview.data.unique import unique
 from genview.errors import GenviewError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
@@ -35,7 +36,8 @@ def test_any_text_comes_through_a_delimited_table(rows, suffix):
 def listed(path, **options) -> list[dict]:
     listing = Listing()
     source_table.collect(Dataset(source="table", path=str(path), **options), listing)
-    return listing.table().to_pylist()
+    listing.require_keys()
+    return pa.concat_tables(unique(listing.rows, path.parent, "")).to_pylist()
 
 
 def test_numbers_categories_and_nulls_of_parquet(tmp_path):

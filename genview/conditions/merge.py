@@ -5,28 +5,27 @@ that a table has and the manifest does not are listed, and an image without a va
 study.
 """
 
+import contextlib
+import functools
+import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genview import atomic, tables
+from genview import atomic, spill, tables
 from genview.conditions import guidance_scale as guidance_scales
 from genview.conditions import noise_level as noise_levels
 from genview.data import manifest as manifests
+from genview.data.aligned import aligned
 from genview.errors import GenviewError
-from genview.words import listed
 
 logger = logging.getLogger("genview")
 
 TEXT_MODES = ("txt", "imgtxt")
-
-SHOWN = 20
-"""Keys that a message names."""
 
 NONE = "none"
 
@@ -59,109 +58,99 @@ def check_captions(manifest: str | Path, modes: Mapping[str, str]) -> None:
     views = [name for name, mode in modes.items() if mode in TEXT_MODES]
     if not views:
         return
-    table = manifests.read(manifest, columns=["key", "caption"])
-    keys = table.filter(pc.is_null(table["caption"]))["key"].to_pylist()
-    if keys:
+    keys = manifests.without_caption(manifest)
+    if keys.count:
         raise GenviewError(
-            f"view sets {', '.join(views)} are made from captions, but {len(keys)} images have none: "
-            f"{listed(keys, SHOWN)}. Add captions, leave these images out (dataset.exclude), or leave the "
+            f"view sets {', '.join(views)} are made from captions, but {keys.count} images have none: "
+            f"{keys}. Add captions, leave these images out (dataset.exclude), or leave the "
             "view sets out."
         )
 
 
-def rows_of(keys: pa.ChunkedArray, table: pa.Table, path: str | Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Where each key is in a table: row numbers (null where it is not), and the table's keys that are not asked for.
+class _Column:
+    """One condition's table beside the manifest.
 
-    Raises:
-        GenviewError: a key is in the table more than once.
+    Args:
+        values: where it comes from.
+        schema: of its table.
+        name: of the condition, as its table and its given file are called.
     """
-    counts = table["key"].value_counts()
-    doubled = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
-    if len(doubled):
-        raise GenviewError(f"{path}: one row per key is needed; more than one for {listed(doubled.to_pylist(), SHOWN)}")
-    known = table["key"].combine_chunks()
-    unmatched = table["key"].filter(pc.invert(pc.is_in(table["key"], value_set=keys.combine_chunks())))
-    return pc.index_in(keys, value_set=known), unmatched
+
+    def __init__(self, values: Values, schema: pa.Schema, name: str, manifest: str | Path, beside: str | Path):
+        self.values, self.schema, self.name = values, schema, name
+        self._manifest, self._beside = manifest, beside
+        self.unknown = spill.Some()
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Iterator[pa.Table | None]]:
+        """Its rows in the manifest's order, piece by piece; None for ever without a table.
+
+        Raises:
+            GenviewError: the table has a key twice, or lacks keys.
+        """
+        path, names = self.values.table, self.schema.names
+        if path is None:
+            yield itertools.repeat(None)
+            return
+        beside = f"{self._beside}.{self.name}"
+        source = functools.partial(tables.batches, path, self.schema, names)
+        with aligned(self._manifest, source, self.schema, name=str(path), beside=beside) as found:
+            if found.missing.count:
+                what, total = self.name.replace("_", " "), manifests.count(self._manifest)
+                raise GenviewError(
+                    f"{path}: {found.missing.count} of {total} images have no {what}: {found.missing}. Views cannot be "
+                    f"generated for them; add them to the given {self.name} file, or leave them out of the dataset."
+                )
+            self.unknown = found.unknown
+            if found.unknown.count:
+                logger.warning(
+                    "%s: %d keys are not in the manifest and are not used: %s",
+                    path,
+                    found.unknown.count,
+                    found.unknown,
+                )
+            yield found.pieces
 
 
-def _column(
-    keys: pa.ChunkedArray, path: str | Path | None, schema: pa.Schema, name: str, what: str
-) -> tuple[pa.Table | None, list[str]]:
-    """The table's rows in the order of the keys, and its unmatched keys; None without a table.
-
-    Raises:
-        GenviewError: the table lacks keys.
-    """
-    if path is None:
-        return None, []
-    table = tables.read(path, schema)
-    rows, unmatched = rows_of(keys, table, path)
-    absent = keys.filter(pc.is_null(rows))
-    if len(absent):
-        raise GenviewError(
-            f"{path}: {len(absent)} of {len(keys)} images have no {what}: {listed(absent.to_pylist(), SHOWN)}. "
-            f"Views cannot be generated for them; add them to the given {name} file, or leave them out of the dataset."
-        )
-    if len(unmatched):
-        logger.warning(
-            "%s: %d keys are not in the manifest and are not used: %s",
-            path,
-            len(unmatched),
-            listed(unmatched.to_pylist(), SHOWN),
-        )
-    return table.take(rows), unmatched.to_pylist()
-
-
-def merge(manifest: pa.Table, noise_level: Values, guidance_scale: Values, seed: int) -> tuple[pa.Table, dict]:
-    """One row of conditions per row of the manifest, types kept, and the account of what did not match.
+def rows_of(
+    manifest: pa.Table,
+    levels: pa.Table | None,
+    scales: pa.Table | None,
+    noise_level: Values,
+    guidance_scale: Values,
+    seed: int,
+) -> pa.Table:
+    """Conditions of some images, a row for each, types kept: columns of ``tables.CONDITIONS``.
 
     Args:
         manifest: columns key and caption.
-        noise_level: its table is of tables.NOISE_LEVEL.
-        guidance_scale: its table is of tables.GUIDANCE_SCALE.
+        levels: their rows of tables.NOISE_LEVEL; None where no view set takes a level from there.
+        scales: their rows of tables.GUIDANCE_SCALE; None as above.
+        noise_level, guidance_scale: where these come from.
         seed: the study's, for what is drawn.
-
-    Raises:
-        GenviewError: a table has a key twice, or lacks a key of the manifest.
     """
-    keys = manifest["key"]
-    count, names = len(keys), keys.to_pylist()
-    levels, unknown_levels = _column(keys, noise_level.table, tables.NOISE_LEVEL, "noise_level", "noise level")
-    scales, unknown_scales = _column(
-        keys, guidance_scale.table, tables.GUIDANCE_SCALE, "guidance_scale", "guidance scale"
-    )
-    random_level = random_scale = None
+    count = len(manifest)
+    random_level, random_scale = pa.nulls(count, pa.int32()), pa.nulls(count, pa.float32())
+    names = manifest["key"].to_pylist() if noise_level.drawn_from or guidance_scale.drawn_from else []
     if noise_level.drawn_from:
         random_level = pa.array(noise_levels.draw(names, [int(level) for level in noise_level.drawn_from], seed))
     if guidance_scale.drawn_from:
         random_scale = pa.array(guidance_scales.draw(names, guidance_scale.drawn_from, seed))
-    level_column = pa.nulls(count, pa.int32()) if levels is None else levels["noise_level"]
-    scale_column = pa.nulls(count, pa.float32()) if scales is None else scales["guidance_scale"]
-    defaults = np.zeros(count, bool) if scales is None else scales["is_default"].to_numpy()
-    table = pa.table(
+    scale_from: pa.Array = pa.repeat(NONE, count)
+    if scales is not None:
+        scale_from = pc.if_else(scales["is_default"].combine_chunks(), "default", guidance_scale.source)
+    return pa.table(
         {
-            "key": keys,
+            "key": manifest["key"],
             "caption": manifest["caption"],
-            "noise_level": level_column,
-            "guidance_scale": scale_column,
-            "random_noise_level": pa.nulls(count, pa.int32()) if random_level is None else random_level,
-            "random_guidance_scale": pa.nulls(count, pa.float32()) if random_scale is None else random_scale,
+            "noise_level": pa.nulls(count, pa.int32()) if levels is None else levels["noise_level"],
+            "guidance_scale": pa.nulls(count, pa.float32()) if scales is None else scales["guidance_scale"],
+            "random_noise_level": random_level,
+            "random_guidance_scale": random_scale,
             "noise_level_from": pa.repeat(NONE if levels is None else noise_level.source, count),
-            "guidance_scale_from": pc.if_else(
-                pa.array(defaults), "default", NONE if scales is None else guidance_scale.source
-            ),
+            "guidance_scale_from": scale_from,
         }
     )
-    account = {
-        "images": count,
-        "without_caption": manifest["caption"].null_count,
-        "default_guidance_scale": {"count": int(defaults.sum()), "keys": keys.filter(pa.array(defaults)).to_pylist()},
-        "unmatched": {
-            "noise_level": {"count": len(unknown_levels), "keys": unknown_levels},
-            "guidance_scale": {"count": len(unknown_scales), "keys": unknown_scales},
-        },
-    }
-    return table, account
 
 
 def run(
@@ -183,18 +172,38 @@ def run(
         modes: view set -> mode; the text modes need captions.
         seed: the study's, for what is drawn.
         conditions: written: tables.CONDITIONS.
-        unmatched: written: JSON, counts and keys of defaults used and of rows that match no image.
+        unmatched: written: JSON, counts and the first keys of defaults used and of rows that match no image.
         stamp: provenance.
 
     Raises:
         GenviewError: an image would be lost: it lacks a caption, level or scale that a view set needs.
     """
     check_captions(manifest, modes)
-    table, account = merge(manifests.read(manifest, columns=["key", "caption"]), noise_level, guidance_scale, seed)
-    tables.write(table, tables.CONDITIONS, conditions, **stamp)
+    levels = _Column(noise_level, tables.NOISE_LEVEL, "noise_level", manifest, conditions)
+    scales = _Column(guidance_scale, tables.GUIDANCE_SCALE, "guidance_scale", manifest, conditions)
+    defaults: list[str] = []
+    count = without_caption = 0
+    with (
+        levels.opened() as level_rows,
+        scales.opened() as scale_rows,
+        tables.writing(tables.CONDITIONS, conditions, **stamp) as writer,
+    ):
+        for rows in tables.batches(manifest, tables.MANIFEST, ["key", "caption"]):
+            made = rows_of(rows, next(level_rows), next(scale_rows), noise_level, guidance_scale, seed)
+            writer.write(made)
+            default = made.filter(pc.equal(made["guidance_scale_from"], "default"))["key"]
+            count += len(default)
+            defaults += default.slice(0, spill.SHOWN - len(defaults)).to_pylist()
+            without_caption += rows["caption"].null_count
+    unknown = {
+        name: {"count": keys.count, "keys": list(keys.first)}
+        for name, keys in (("noise_level", levels.unknown), ("guidance_scale", scales.unknown))
+    }
+    account = {
+        "images": writer.rows,
+        "without_caption": without_caption,
+        "default_guidance_scale": {"count": count, "keys": defaults},
+        "unmatched": unknown,
+    }
     atomic.write_json(unmatched, account | {"stamp": stamp})
-    logger.info(
-        "%d images, %d with the default guidance scale",
-        account["images"],
-        int(account["default_guidance_scale"]["count"]),
-    )
+    logger.info("%d images, %d with the default guidance scale", writer.rows, count)

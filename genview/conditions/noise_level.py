@@ -1,7 +1,8 @@
 """The noise level of each image: adaptive to its foreground ratio, constant, random, or given."""
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,6 @@ import pyarrow as pa
 
 from genview import randomness, tables
 from genview.config.foreground import NoiseLevel
-from genview.data import manifest as manifests
 from genview.data import published
 from genview.foreground import noise
 
@@ -49,20 +49,29 @@ def run(
     Raises:
         GenviewError: a ratio is NaN or out of range, or a row of the given file is not as published.
     """
+    found: Counter[int] = Counter()
+    with tables.writing(tables.NOISE_LEVEL, noise_level, **stamp) as writer:
+        for keys, levels in _levels(config, manifest, ratio, seed, image_root):
+            writer.write({"key": keys, "noise_level": levels})
+            found.update(dict(zip(*(part.tolist() for part in np.unique(levels, return_counts=True)))))
+    logger.info("noise levels: %s", ", ".join(f"{level}: {found[level]}" for level in sorted(found)))
+
+
+def _levels(
+    config: NoiseLevel, manifest: str | Path, ratio: str | Path | None, seed: int, image_root: str | None
+) -> Iterator[tuple[pa.ChunkedArray, np.ndarray]]:
+    """Keys and their levels, some at a time."""
     if config.given:
         table = published.read_csv(config.given, "noise_level", image_root=image_root)
-        keys, levels = table["key"], table["noise_level"]
+        yield table["key"], table["noise_level"].to_numpy()
     elif config.strategy == "adaptive":
-        table = tables.read(ratio, tables.FOREGROUND_RATIO)
+        assert ratio is not None
         tokens = int(tables.metadata(ratio).get("tokens", 0)) or None
-        keys, levels = table["key"], noise.adaptive_level(table["ratio"].to_numpy(), config.levels, tokens=tokens)
+        for piece in tables.batches(ratio, tables.FOREGROUND_RATIO, ["key", "ratio"]):
+            yield piece["key"], noise.adaptive_level(piece["ratio"].to_numpy(), config.levels, tokens=tokens)
     else:
-        keys = manifests.read(manifest, columns=["key"])["key"]
-        if config.strategy == "constant":
-            levels = np.full(len(keys), config.constant)
-        else:
-            levels = draw(keys.to_pylist(), config.levels, seed)
-    levels = pa.chunked_array([pa.array(levels, pa.int32())]) if isinstance(levels, np.ndarray) else levels
-    tables.write(pa.table({"key": keys, "noise_level": levels}), tables.NOISE_LEVEL, noise_level, **stamp)
-    found, counts = np.unique(levels.to_numpy(), return_counts=True)
-    logger.info("noise levels: %s", ", ".join(f"{level}: {count}" for level, count in zip(found, counts)))
+        for piece in tables.batches(manifest, tables.MANIFEST, ["key"]):
+            if config.strategy == "constant":
+                yield piece["key"], np.full(len(piece), config.constant)
+            else:
+                yield piece["key"], draw(piece["key"].to_pylist(), config.levels, seed)

@@ -2,7 +2,8 @@
 
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +35,10 @@ CHECKED = pa.schema(
 file was found under a name that is written otherwise than in the user's table."""
 
 
+OPENED = ("length", "width", "height", "sha256", "perceptual_hash")
+"""Columns that a row of the manifest takes from there."""
+
+
 class Rules(NamedTuple):
     """What an image must be."""
 
@@ -49,8 +54,8 @@ Reference = tuple[str, int, int]
 """Path, offset, length; length -1 is the whole file."""
 
 
-def check(items: pa.Table, root: Path, dataset: Dataset) -> Iterator[pa.RecordBatch]:
-    """Open every item, in processes, and yield batches of ``CHECKED`` in the order of the items."""
+def check(items: Iterable[pa.Table], total: int, root: Path, dataset: Dataset) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Open every item, in processes; yield items in their order, and beside each what opening it told (``CHECKED``)."""
     rules = Rules(
         dataset.maximum_pixels,
         dataset.minimum_side,
@@ -59,7 +64,7 @@ def check(items: pa.Table, root: Path, dataset: Dataset) -> Iterator[pa.RecordBa
         dataset.source == "table",
     )
     function = functools.partial(_examine_chunk, root=root, rules=rules)
-    workers = min(processes.available(dataset.workers), -(-len(items) // CHUNK)) or 1
+    workers = min(processes.available(dataset.workers), -(-total // CHUNK)) or 1
 
     def crashed(chunk: list[Reference]) -> list[tuple]:
         if len(chunk) == 1:
@@ -68,26 +73,31 @@ def check(items: pa.Table, root: Path, dataset: Dataset) -> Iterator[pa.RecordBa
         results = processes.ordered_map(function, single, workers=2, crashed=crashed)
         return [result for part in results for result in part]
 
+    begun: deque[pa.Table] = deque()
+
+    def chunks() -> Iterator[list[Reference]]:
+        for piece in items:
+            for start in range(0, len(piece), CHUNK):
+                begun.append(piece.slice(start, CHUNK))
+                yield list(zip(*(begun[-1][name].to_pylist() for name in ("path", "offset", "length"))))
+
+    done: list[pa.Table] = []
     rows: list[tuple] = []
-    with progress.bar("ingest", total=len(items)) as bar:
-        for results in processes.ordered_map(function, _chunks(items), workers=workers, crashed=crashed):
+    with progress.bar("ingest", total=total) as bar:
+        for results in processes.ordered_map(function, chunks(), workers=workers, crashed=crashed):
+            done.append(begun.popleft())
             rows.extend(results)
             bar.update(len(results))
             if len(rows) >= 16_384:
-                yield _batch(rows)
-                rows = []
+                yield pa.concat_tables(done), _table(rows)
+                done, rows = [], []
     if rows:
-        yield _batch(rows)
+        yield pa.concat_tables(done), _table(rows)
 
 
-def _chunks(items: pa.Table) -> Iterator[list[Reference]]:
-    for batch in items.select(["path", "offset", "length"]).to_batches(max_chunksize=CHUNK):
-        yield list(zip(*(column.to_pylist() for column in batch.columns)))
-
-
-def _batch(rows: list[tuple]) -> pa.RecordBatch:
+def _table(rows: list[tuple]) -> pa.Table:
     columns = [pa.array(column, field.type) for column, field in zip(zip(*rows), CHECKED)]
-    return pa.RecordBatch.from_arrays(columns, schema=CHECKED)
+    return pa.Table.from_arrays(columns, schema=CHECKED)
 
 
 def _refused(reason: str, kind: str) -> tuple:

@@ -1,32 +1,53 @@
 """Images that are there twice: the same bytes, or perceptual hashes that differ in few bits."""
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from genview.spill import Database
+
+ROWS = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("key", pa.string()),
+        ("sha256", pa.string()),
+        ("perceptual_hash", pa.uint64()),
+        ("digest", pa.uint64()),
+    ]
+)
+"""What the table ``rows`` of a database holds of each image; ``digest`` is its key's (`keys.digests`)."""
+
+DROPPED = pa.schema([("row", pa.int64()), ("standing", pa.string()), ("near", pa.bool_())])
+"""Rows that another image stands for, by its key: by its bytes, or (``near``) by its perceptual hash."""
+
+_SAME_BYTES = (
+    "SELECT row, standing, false AS near FROM rows JOIN (SELECT sha256, min(key) AS standing FROM rows "
+    "GROUP BY sha256 HAVING count(*) > 1) USING (sha256) WHERE key <> standing ORDER BY row"
+)
 
 
-def same_bytes(digests: pa.ChunkedArray, keys: pa.ChunkedArray) -> np.ndarray:
-    """For each image the row of the image that stands for it, int64 [n]; itself unless an equal one comes first.
+def same_bytes(base: Database) -> Iterator[pa.Table]:
+    """The images of ``rows`` that have the bytes of another, as ``DROPPED``; the one with the smallest key stands."""
+    return (piece.cast(DROPPED) for piece in base.rows(_SAME_BYTES))
 
-    Of several images with the same bytes the one with the smallest key stands for all.
 
-    Args:
-        digests: SHA-256 of each image's bytes.
-        keys: unique key of each image.
+def look_alike(base: Database, distance: int) -> pa.Table:
+    """The images of ``rows`` that look like another, as ``DROPPED``, but for those that are in ``dropped``.
+
+    All perceptual hashes and their keys are held in memory. Of images that are alike the smallest key stands.
     """
-    table = pa.table({"digest": digests, "key": keys})
-    order = pc.sort_indices(table, sort_keys=[("digest", "ascending"), ("key", "ascending")]).to_numpy()
-    codes = digests.dictionary_encode().combine_chunks() if len(digests) else None
-    if codes is None:
-        return np.empty(0, np.int64)
-    sorted_codes = codes.indices.to_numpy()[order]
-    starts = np.concatenate([[True], sorted_codes[1:] != sorted_codes[:-1]])
-    first = order[np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
-    result = np.empty(len(order), np.int64)
-    result[order] = first
-    return result
+    query = "SELECT row, key, perceptual_hash FROM rows ANTI JOIN dropped USING (row) ORDER BY key"
+    kept = pa.concat_tables([pa.schema([ROWS.field(0), ROWS.field(1), ROWS.field(3)]).empty_table(), *base.rows(query)])
+    standing = near(kept["perceptual_hash"].to_numpy(), distance)
+    repeated = np.flatnonzero(standing != np.arange(len(standing)))
+    rows = {
+        "row": kept["row"].take(repeated),
+        "standing": kept["key"].take(standing[repeated]),
+        "near": pa.repeat(True, len(repeated)),
+    }
+    return pa.table(rows, schema=DROPPED).sort_by("row")
 
 
 def near(hashes: np.ndarray, distance: int) -> np.ndarray:

@@ -1,28 +1,30 @@
 """Ingestion: from a collection of images to the manifest, every item either kept or listed with its reason."""
 
 import csv
+import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genview import atomic, tables
+from genview import atomic, spill, tables
 from genview.config.dataset import Dataset
 from genview.data import (
     check,
     duplicates,
-    manifest,
+    keys,
     source_folder,
     source_memory,
     source_table,
     source_webdataset,
     tars,
 )
-from genview.data.listing import ADVICE, FAILURES, Listing, rejected_table, shown
+from genview.data.listing import FAILURES, ITEM, SHOWN, Listing, Refusals, shown
 from genview.data.reader import data_root
+from genview.data.unique import ADVICE, numbered, unique
 from genview.errors import GenviewError
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,11 @@ log = logging.getLogger(__name__)
 ENOUGH = 1000
 """Once so many images have failed, and more than the allowed share, the others are not opened."""
 
-Refusal = tuple[str | None, str, str, str]
+_ROWS = pa.schema(
+    [field for field in tables.MANIFEST if field.name != "shard"]
+    + [pa.field("source", pa.string()), pa.field("perceptual_hash", pa.uint64())]
+)
+"""The images that are good, in the order of the source."""
 
 
 def run(
@@ -43,12 +49,12 @@ def run(
     stamp: Mapping[str, str],
     failures: str | Path | None = None,
 ) -> None:
-    """Ingest a collection.
+    """Ingest a collection, in memory that does not grow with it.
 
     Args:
         dataset: where the images come from, and what is refused.
         seed: seed of drawn scenes.
-        manifest: Parquet file to write, ``tables.MANIFEST``.
+        manifest: Parquet file to write, ``tables.MANIFEST``; what is put aside in the meantime lies beside it.
         rejected: Parquet file to write, ``tables.REJECTED``.
         images: tar to write; empty unless the source's images are not files of their own.
         stamp: metadata of both tables.
@@ -57,27 +63,22 @@ def run(
     Raises:
         GenviewError: nothing is there or nothing is good, keys are unusable or equal, or too many images are bad.
     """
-    items, refusals = collect(dataset, seed, Path(images))
-    total = len(items) + len(refusals)
-    if dataset.exclude:
-        items, left_out = _exclude(items, dataset.exclude)
-        refusals += left_out
-        total -= len(left_out)
-    rows, refusals = _open(items, data_root(dataset, manifest), dataset, refusals, total, failures)
-    rows, repeated = _drop_duplicates(rows, dataset)
-    refusals += repeated
-    _write(rows, refusals, dataset.shards, manifest, rejected, stamp)
-    counts = {kind: sum(row[3] == kind for row in refusals) for kind in dict.fromkeys(row[3] for row in refusals)}
-    log.info("%d images kept, %d with captions; refused: %s", len(rows), _captions(rows), counts or "none")
+    with spill.folder(manifest) as folder:
+        listing = collect(dataset, seed, Path(images), folder)
+        rows = opened(listing, dataset, data_root(dataset, manifest), folder, failures)
+        write(rows, listing.refusals, dataset, manifest, folder, stamp)
+        with tables.writing(tables.REJECTED, rejected, **stamp) as writer:
+            for piece in listing.refusals.rows.pieces():
+                writer.write(piece)
 
 
-def collect(dataset: Dataset, seed: int, images: Path) -> tuple[pa.Table, list[Refusal]]:
+def collect(dataset: Dataset, seed: int, images: Path, folder: Path) -> Listing:
     """List a source's items, before any is opened, and write ``images``.
 
     Raises:
-        GenviewError: nothing is there, or keys are unusable or equal.
+        GenviewError: nothing is there, or keys are unusable.
     """
-    listing = Listing(dataset.count)
+    listing = Listing(dataset.count, folder)
     if dataset.source in ("scenes", "digits", "huggingface"):
         source_memory.collect(dataset, seed, images, listing)
     else:
@@ -85,10 +86,10 @@ def collect(dataset: Dataset, seed: int, images: Path) -> tuple[pa.Table, list[R
         source.collect(dataset, listing)
         with tars.writing(images):
             pass
-    items = listing.table(ADVICE[dataset.source])
-    if not len(items) and not listing.rejected:
+    listing.require_keys()
+    if not len(listing.rows) and not len(listing.refusals):
         raise GenviewError(f"{dataset.path}: holds no images")
-    return items, listing.rejected
+    return listing
 
 
 def excluded(path: str) -> list[str]:
@@ -111,125 +112,184 @@ def excluded(path: str) -> list[str]:
     return [line[column] for line in lines[1:] if len(line) > column]
 
 
-def _exclude(items: pa.Table, path: str) -> tuple[pa.Table, list[Refusal]]:
-    """Items without those whose keys a file lists, and the refusals."""
-    wanted = excluded(path)
-    listed = pc.is_in(items["key"], value_set=pa.array(wanted, pa.string()))
-    out = items.filter(listed)
-    unknown = len(set(wanted)) - len(out)
+def opened(
+    listing: Listing, dataset: Dataset, root: Path, folder: Path, failures: str | Path | None = None
+) -> spill.Rows:
+    """Open every listed image once: rows of the good ones; what is refused is added to the listing's refusals.
+
+    Raises:
+        GenviewError: a key names two images, none is left, or too many are bad; these are not all opened then.
+    """
+    items = spill.Rows(ITEM, folder / "unique")
+    for piece in unique(listing.rows, folder, ADVICE[dataset.source]):
+        items.extend(piece)
+    refusals = listing.refusals
+    total = len(items) + len(refusals)
+    wanted: Callable[[], Iterator[pa.Table]] = items.pieces
+    if dataset.exclude:
+        leaked = pa.array(excluded(dataset.exclude), pa.string())
+        _refuse_listed(items, leaked, dataset.exclude, refusals)
+        wanted = functools.partial(_without, items, leaked)
+        total -= refusals.counts["leaked"]
+    good = spill.Rows(_ROWS, folder / "good")
+    allowed = dataset.maximum_rejects * total
+    done = 0
+    for here, checked in check.check(wanted(), len(items) - refusals.counts["leaked"], root, dataset):
+        done += len(here)
+        bad = pc.is_valid(checked["reason"])
+        named, told = (table.filter(bad).to_pydict() for table in (here, checked))
+        for row in zip(named["key"], named["source"], told["reason"], told["kind"]):
+            refusals.add(*row)
+        good.extend(_together(here, checked).filter(pc.is_null(checked["reason"])))
+        if refusals.failed > max(allowed, ENOUGH):
+            break
+    if refusals.failed > allowed:
+        raise GenviewError(_too_many(refusals, done, total, dataset.maximum_rejects, failures))
+    if not len(good):
+        first = [*refusals.first, *refusals.others]
+        raise GenviewError(f"no image is left of {total}:" + shown(first, len(refusals)))
+    return good
+
+
+def _refuse_listed(items: spill.Rows, leaked: pa.Array, path: str, refusals: Refusals) -> None:
+    """Refuse the items whose keys a file lists."""
+    name, found = Path(path).name, 0
+    for piece in items.pieces(["key", "source"]):
+        out = piece.filter(pc.is_in(piece["key"], value_set=leaked)).to_pydict()
+        found += len(out["key"])
+        for key, source in zip(out["key"], out["source"]):
+            refusals.add(key, source, f"listed in {name}", "leaked")
+    unknown = len(pc.unique(leaked)) - found
     if unknown:
         log.warning("%s: %d of its keys are not among the images", path, unknown)
-    name = Path(path).name
-    rows = zip(out["key"].to_pylist(), out["source"].to_pylist())
-    return items.filter(pc.invert(listed)), [(key, source, f"listed in {name}", "leaked") for key, source in rows]
 
 
-def _open(
-    items: pa.Table,
-    root: Path,
-    dataset: Dataset,
-    refusals: list[Refusal],
-    total: int,
-    failures: str | Path | None,
-) -> tuple[pa.Table, list[Refusal]]:
-    """Rows of the good images and the refusals, old and new; stops if too many images are bad."""
-    refusals = list(refusals)
-    failed = sum(row[3] in FAILURES for row in refusals)
-    allowed = dataset.maximum_rejects * total
-    batches, position = [], 0
-    for checked in check.check(items, root, dataset):
-        here = items.slice(position, len(checked))
-        position += len(checked)
-        bad = pc.is_valid(checked["reason"])
-        named = here.select(["key", "source"]).filter(bad).to_pydict()
-        told = checked.filter(bad).to_pydict()
-        refusals += zip(named["key"], named["source"], told["reason"], told["kind"])
-        failed += len(told["reason"])
-        batches.append(checked)
-        if failed > max(allowed, ENOUGH):
-            break
-    if failed > allowed:
-        raise GenviewError(_too_many(refusals, failed, position, total, dataset.maximum_rejects, failures))
-    checked = pa.Table.from_batches(batches, check.CHECKED)
-    rows = items.drop_columns(["length"])
+def _without(items: spill.Rows, leaked: pa.Array) -> Iterator[pa.Table]:
+    for piece in items.pieces():
+        yield piece.filter(pc.invert(pc.is_in(piece["key"], value_set=leaked)))
+
+
+def _together(items: pa.Table, checked: pa.Table) -> pa.Table:
+    """Columns of ``_ROWS``: what was listed and what opening told."""
+    columns = {name: items[name] for name in ITEM.names} | {name: checked[name] for name in check.OPENED}
     # A file that the table writes otherwise than the disk is listed as the disk has it.
-    found = pc.coalesce(checked["path"], rows["path"])
-    rows = rows.set_column(rows.schema.get_field_index("path"), "path", found)
-    for name in ("length", "width", "height", "sha256", "perceptual_hash"):
-        rows = rows.append_column(name, checked[name])
-    rows = rows.filter(pc.is_null(checked["reason"]))
-    if not len(rows):
-        raise GenviewError(
-            f"no image is left of {total}:" + shown([f"{row[1]}: {row[2]}" for row in refusals], len(refusals))
-        )
-    return rows, refusals
+    columns["path"] = pc.coalesce(checked["path"], items["path"])
+    return pa.table({name: columns[name] for name in _ROWS.names}, schema=_ROWS)
 
 
-def _too_many(
-    refusals: list[Refusal], failed: int, opened: int, total: int, share: float, failures: str | Path | None
-) -> str:
-    bad = [row for row in refusals if row[3] in FAILURES]
-    seen = "" if opened >= total - (len(refusals) - failed) else f" (stopped after opening {opened})"
+def _too_many(refusals: Refusals, done: int, total: int, share: float, failures: str | Path | None) -> str:
+    opened_all = total - (len(refusals) - refusals.failed)
+    seen = "" if done >= opened_all else f" (stopped after opening {done})"
     message = (
-        f"{failed} of {total} images are bad{seen}, more than the share of {share:g} that dataset.maximum_rejects "
-        "allows; mend or remove them, or allow more:" + shown([f"{row[1]}: {row[2]}" for row in bad])
+        f"{refusals.failed} of {total} images are bad{seen}, more than the share of {share:g} that "
+        "dataset.maximum_rejects allows; mend or remove them, or allow more:" + shown(refusals.first, refusals.failed)
     )
     if failures:
         with atomic.writing(failures) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(tables.REJECTED.names)
-            writer.writerows(zip(*rejected_table(bad).to_pydict().values()))
+            for piece in refusals.rows.pieces():
+                bad = piece.filter(pc.is_in(piece["kind"], value_set=pa.array(FAILURES)))
+                writer.writerows(zip(*bad.to_pydict().values()))
         message += f"\nThe whole list: {failures}"
     return message
 
 
-def _drop_duplicates(rows: pa.Table, dataset: Dataset) -> tuple[pa.Table, list[Refusal]]:
-    """Rows without duplicates, and the refusals; duplicates that are kept are counted in the log."""
-    refusals: list[Refusal] = []
-    standing = duplicates.same_bytes(rows["sha256"], rows["key"])
-    if dataset.drop_duplicates:
-        rows, refusals = _keep(rows, standing, "has the same bytes as {}")
-    else:
-        _, same = _keep(rows, standing, "has the same bytes as {}")
-        if same:
-            lines = shown([f"{row[1]}: {row[2]}" for row in same])
-            log.warning(
-                "%d images have the bytes of another and are kept (dataset.drop_duplicates):%s", len(same), lines
-            )
-    if dataset.perceptual_duplicates is not None:
-        rows = rows.sort_by("key")
-        standing = duplicates.near(rows["perceptual_hash"].to_numpy(), dataset.perceptual_duplicates)
-        text = f"looks like {{}} (perceptual hashes differ in at most {dataset.perceptual_duplicates} bits)"
-        rows, near = _keep(rows, standing, text)
-        refusals += near
-    return rows, refusals
-
-
-def _keep(rows: pa.Table, standing: np.ndarray, reason: str) -> tuple[pa.Table, list[Refusal]]:
-    repeated = np.flatnonzero(standing != np.arange(len(standing)))
-    dropped = rows.select(["key", "source"]).take(repeated).to_pydict()
-    kept = rows["key"].take(pa.array(standing[repeated])).to_pylist()
-    refusals = [
-        (key, source, reason.format(repr(other)), "duplicate")
-        for key, source, other in zip(dropped["key"], dropped["source"], kept)
-    ]
-    mask = np.ones(len(rows), bool)
-    mask[repeated] = False
-    return rows.filter(pa.array(mask)), refusals
-
-
-def _write(
-    rows: pa.Table,
-    refusals: list[Refusal],
-    shards: int,
-    manifest_path: str | Path,
-    rejected: str | Path,
+def write(
+    rows: spill.Rows,
+    refusals: Refusals,
+    dataset: Dataset,
+    manifest: str | Path,
+    folder: Path,
     stamp: Mapping[str, str],
 ) -> None:
-    rows = manifest.assemble(rows.drop_columns(["source", "perceptual_hash"]), shards)
-    tables.write(rows, tables.MANIFEST, manifest_path, shards=str(shards), **stamp)
-    tables.write(rejected_table(refusals), tables.REJECTED, rejected, **stamp)
+    """Write the manifest: duplicates are refused, the others dealt to shards and sorted.
+
+    Args:
+        rows: columns of ``_ROWS``, keys unique.
+        refusals: duplicates are added.
+        dataset: number of shards, and what is done about duplicates.
+        manifest: Parquet file to write.
+        folder: what does not fit into memory lies there in the meantime.
+        stamp: metadata.
+    """
+    captions = 0
+    with spill.database(folder) as base:
+        base.keep("rows", _narrow(rows), duplicates.ROWS)
+        dropped = _duplicates(base, rows, dataset, folder)
+        cuts = keys.Cuts(_ordered(base), len(rows) - len(dropped), dataset.shards)
+        kept = _dealt(rows, dropped, refusals, dataset, cuts)
+        with tables.writing(tables.MANIFEST, manifest, shards=str(dataset.shards), **stamp) as writer:
+            for piece in base.sorted(kept, tables.MANIFEST, "shard, key"):
+                writer.write(piece)
+                captions += len(piece) - piece["caption"].null_count
+    log.info("%d images kept, %d with captions; refused: %s", writer.rows, captions, dict(refusals.counts) or "none")
 
 
-def _captions(rows: pa.Table) -> int:
-    return len(rows) - rows["caption"].null_count
+def _narrow(rows: spill.Rows) -> Iterator[pa.Table]:
+    """What duplicates and shards are found by: columns of ``duplicates.ROWS``."""
+    for piece in numbered(rows.pieces(["key", "sha256", "perceptual_hash"])):
+        yield piece.append_column("digest", pa.array(keys.digests(piece["key"]), pa.uint64())).cast(duplicates.ROWS)
+
+
+def _duplicates(base: spill.Database, rows: spill.Rows, dataset: Dataset, folder: Path) -> spill.Rows:
+    """The rows that go, in order, as columns of ``duplicates.DROPPED``; a table ``dropped`` holds them, too."""
+    found = spill.Rows(duplicates.DROPPED, folder / "same_bytes")
+    for piece in duplicates.same_bytes(base):
+        found.extend(piece)
+    if not dataset.drop_duplicates:
+        _tell_kept(found, rows)
+        found = spill.Rows(duplicates.DROPPED)
+    base.keep("dropped", found.pieces(), duplicates.DROPPED)
+    if dataset.perceptual_duplicates is None:
+        return found
+    base.keep("alike", [duplicates.look_alike(base, dataset.perceptual_duplicates)], duplicates.DROPPED)
+    both = spill.Rows(duplicates.DROPPED, folder / "duplicates")
+    for piece in base.rows("SELECT * FROM dropped UNION ALL SELECT * FROM alike ORDER BY row"):
+        both.extend(piece.cast(duplicates.DROPPED))
+    base.change("INSERT INTO dropped SELECT * FROM alike")
+    return both
+
+
+def _tell_kept(found: spill.Rows, rows: spill.Rows) -> None:
+    """Say that images have the bytes of another, and are kept."""
+    if len(found):
+        first = spill.Cursor([next(found.pieces()).slice(0, SHOWN)])
+        lines, position = [], 0
+        for piece in rows.pieces(["source"]):
+            for row, standing, _ in first.below(position + len(piece)):
+                lines.append(f"{piece['source'][row - position].as_py()}: has the same bytes as {standing!r}")
+            position += len(piece)
+        log.warning(
+            "%d images have the bytes of another and are kept (dataset.drop_duplicates):%s",
+            len(found),
+            shown(lines, len(found)),
+        )
+
+
+def _ordered(base: spill.Database) -> Iterator[tuple[np.ndarray, pa.ChunkedArray]]:
+    for piece in base.rows("SELECT digest, key FROM rows ANTI JOIN dropped USING (row) ORDER BY digest, key"):
+        yield piece["digest"].to_numpy(), piece["key"]
+
+
+def _dealt(
+    rows: spill.Rows, dropped: spill.Rows, refusals: Refusals, dataset: Dataset, cuts: keys.Cuts
+) -> Iterator[pa.Table]:
+    """Rows of the manifest, not yet sorted; duplicates are refused in passing."""
+    reasons = {
+        False: "has the same bytes as {}",
+        True: f"looks like {{}} (perceptual hashes differ in at most {dataset.perceptual_duplicates} bits)",
+    }
+    out, position = spill.Cursor(dropped.pieces()), 0
+    for piece in rows.pieces():
+        kept = np.ones(len(piece), bool)
+        for row, standing, near in out.below(position + len(piece)):
+            place = row - position
+            kept[place] = False
+            key, source = piece["key"][place].as_py(), piece["source"][place].as_py()
+            refusals.add(key, source, reasons[near].format(repr(standing)), "duplicate")
+        position += len(piece)
+        piece = piece.filter(pa.array(kept))
+        shard = cuts.shard_of(keys.digests(piece["key"]), piece["key"])
+        columns = {name: piece[name] for name in _ROWS.names} | {"shard": shard}
+        yield pa.table({name: columns[name] for name in tables.MANIFEST.names}, schema=tables.MANIFEST)

@@ -1,13 +1,13 @@
 """Keys: the stable unique name of each image, and the shard that a key belongs to."""
 
+import bisect
 import hashlib
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from genview.errors import GenviewError
 
@@ -79,25 +79,54 @@ def digests(keys: Sequence[str] | pa.ChunkedArray) -> np.ndarray:
     return values.astype(np.uint64)
 
 
-def shard_of(keys: Sequence[str] | pa.ChunkedArray, shards: int) -> np.ndarray:
-    """Shard of each key, int32 [n] in [0, shards): a function of the set of keys and the number of shards alone.
+class Cuts:
+    """Deals keys to shards: a function of the set of keys and the number of shards alone.
 
     Keys are ordered by their digest and cut into equal runs, so that sizes differ by one at most, each shard is a
     random mixture of the collection, and a few added images move a few keys only, those next to a cut. With more
     shards than keys some shards are empty.
 
+    Args:
+        ordered: digests [n] and names of some keys each, together all in the order of (digest, key).
+        count: number of keys.
+        shards: number of shards.
+
     Raises:
         ValueError: ``shards`` is not positive.
     """
-    if shards < 1:
-        raise ValueError("shards must be positive")
+
+    def __init__(self, ordered: Iterable[tuple[np.ndarray, pa.ChunkedArray]], count: int, shards: int):
+        if shards < 1:
+            raise ValueError("shards must be positive")
+        self.count, self.shards = count, shards
+        self._first: list[tuple[int, str]] = []
+        first_ranks = [-(-shard * count // shards) for shard in range(1, shards)]
+        stop = 0
+        for digests, names in ordered:
+            start, stop = stop, stop + len(digests)
+            for rank in first_ranks[len(self._first) :]:
+                if rank >= stop:
+                    break
+                self._first.append((int(digests[rank - start]), names[rank - start].as_py()))
+        self._digests = np.array([digest for digest, _ in self._first], np.uint64)
+
+    def shard_of(self, digests: np.ndarray, names: pa.ChunkedArray) -> np.ndarray:
+        """Shard of each key, int32 [n] in [0, shards), from its digest [n] and itself."""
+        found = np.searchsorted(self._digests, digests, side="right").astype(np.int32)
+        # Keys whose digest is that of a shard's first key: itself, or, should it ever happen, another with this digest.
+        for place in np.flatnonzero(np.isin(digests, self._digests)):
+            pair = (int(digests[place]), names[int(place)].as_py())
+            found[place] = bisect.bisect_right(self._first, pair)
+        return found
+
+
+def shard_of(keys: Sequence[str] | pa.ChunkedArray, shards: int) -> np.ndarray:
+    """Shard of each key, int32 [n] in [0, shards) (`Cuts`)."""
     names = keys if isinstance(keys, pa.ChunkedArray) else pa.chunked_array([pa.array(keys, pa.string())])
-    # Ties of the digest, should they ever happen, are broken by the key, so that the order of the input plays no part.
-    columns = pa.table({"digest": digests(names), "key": names})
-    order = pc.sort_indices(columns, sort_keys=[("digest", "ascending"), ("key", "ascending")]).to_numpy()
-    result = np.empty(len(names), np.int32)
-    result[order] = np.arange(len(names), dtype=np.int64) * shards // max(len(names), 1)
-    return result
+    values = digests(names)
+    columns = pa.table({"digest": values, "key": names})
+    ordered = columns.sort_by([("digest", "ascending"), ("key", "ascending")])
+    return Cuts([(ordered["digest"].to_numpy(), ordered["key"])], len(names), shards).shard_of(values, names)
 
 
 def shard_names(count: int) -> list[str]:

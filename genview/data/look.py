@@ -3,14 +3,16 @@
 Tables are read to their end, tars in their first part: a table costs seconds, a thousand tars would cost minutes.
 """
 
+import tempfile
 from pathlib import Path
 
 import pyarrow.compute as pc
 
 from genview.config.dataset import Dataset
 from genview.data import names, source_folder, source_huggingface, source_table, source_webdataset
-from genview.data.listing import ADVICE, FAILURES, Listing
+from genview.data.listing import Listing
 from genview.data.reader import data_root
+from genview.data.unique import ADVICE, unique
 from genview.errors import GenviewError
 
 FIRST_FILES = 200
@@ -76,28 +78,35 @@ def look(dataset: Dataset) -> Look:
 
 def _table(dataset: Dataset) -> Look:
     table, columns = source_table.look(dataset)
-    listing = Listing(dataset.count)
-    source_table.collect(dataset, listing)
-    items = listing.table(ADVICE["table"])
-    failed = [row for row in listing.rejected if row[3] in FAILURES]
-    total = len(items) + len(listing.rejected)
-    if failed and len(failed) > dataset.maximum_rejects * total:
+    with tempfile.TemporaryDirectory() as folder:
+        listing = Listing(dataset.count, Path(folder))
+        source_table.collect(dataset, listing)
+        listing.require_keys()
+        images, captions, paths, labels = 0, 0, list[str](), set[str]()
+        for items in unique(listing.rows, Path(folder), ADVICE["table"]):
+            images += len(items)
+            captions += len(items) - items["caption"].null_count
+            paths += items["path"].slice(0, FIRST_FILES - len(paths)).to_pylist()
+            if len(labels) < 2:
+                labels.update(pc.unique(items["label"]).drop_null().to_pylist())
+    failed, total = listing.refusals.failed, images + len(listing.refusals)
+    if failed and failed > dataset.maximum_rejects * total:
         raise GenviewError(
-            f"{dataset.path}: {len(failed)} of {total} rows cannot be used, more than dataset.maximum_rejects allows, "
-            f"such as {failed[0][1]}: {failed[0][2]}"
+            f"{dataset.path}: {failed} of {total} rows cannot be used, more than dataset.maximum_rejects allows, "
+            f"such as {listing.refusals.first[0]}"
         )
-    _require_files(dataset, items["path"].slice(0, FIRST_FILES).to_pylist())
+    _require_files(dataset, paths)
     missing = None
     if columns.caption is None:
         missing = f"{dataset.path} has no column of captions, such as 'prompt' (dataset.caption_column)"
-    elif pc.all(pc.is_null(items["caption"])).as_py():
+    elif not captions:
         missing = f"the column {columns.caption!r} of {dataset.path} is empty"
     unlabelled = None
     if columns.label is None:
         unlabelled = f"{dataset.path} has no column of labels, such as 'label' (dataset.label_column)"
-    elif len(pc.unique(items["label"]).drop_null()) < 2:
+    elif len(labels) < 2:
         unlabelled = f"the column {columns.label!r} of {dataset.path} names fewer than two classes"
-    return Look(f"{table.told}; {columns.told}", len(items), missing, unlabelled)
+    return Look(f"{table.told}; {columns.told}", images, missing, unlabelled)
 
 
 def _require_files(dataset: Dataset, paths: list[str]) -> None:

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genview import tables
 from genview.data import keys
 from genview.errors import GenviewError
+from genview.spill import SHOWN, Some
 
 
 def read(path: str | Path, shard: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
@@ -71,13 +73,35 @@ def place(path: str | Path, shard: str) -> tuple[int, int]:
     return before, before + inside
 
 
+def count(path: str | Path) -> int:
+    """How many images there are."""
+    return pq.read_metadata(path).num_rows
+
+
+def without_caption(path: str | Path) -> Some:
+    """The keys of the images that have no caption; only row groups that hold such images are read, and not all."""
+    count, first = 0, tuple[str, ...]()
+    with pq.ParquetFile(path) as file:
+        column = file.schema_arrow.get_field_index("caption")
+        for number in range(file.metadata.num_row_groups):
+            known = file.metadata.row_group(number).column(column).statistics
+            nulls = known.null_count if known is not None and known.has_null_count else None
+            if nulls is None or (nulls and len(first) < SHOWN):
+                rows = file.read_row_group(number, columns=["key", "caption"])
+                keys = rows.filter(pc.is_null(rows["caption"]))["key"]
+                nulls = len(keys)
+                first += tuple(keys.slice(0, SHOWN - len(first)).to_pylist())
+            count += nulls
+    return Some(count, first)
+
+
 def shard_rows(path: str | Path, shard: str) -> pa.Table:
     """All columns of one shard's rows, in order of their keys; no rows if the shard is empty."""
     return read(path, shard)
 
 
 def assemble(rows: pa.Table, shards: int) -> pa.Table:
-    """Deal rows to shards and put them in the manifest's order.
+    """Deal rows that are in memory to shards and put them in the manifest's order.
 
     Args:
         rows: the manifest's columns but ``shard``; keys must be unique.

@@ -10,9 +10,11 @@
 Columns are found by name, rows by image: the key of an image is its path without the extension, relative to the root.
 """
 
+import contextlib
+import functools
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +24,7 @@ import pyarrow.csv as csv
 
 from genview import atomic, tables
 from genview.data import keys, names, source_table
+from genview.data.aligned import aligned
 from genview.data.listing import SHOWN, shown
 from genview.errors import GenviewError
 
@@ -162,44 +165,33 @@ def _refuse_repeated(path: str | Path, found: pa.ChunkedArray) -> None:
         )
 
 
-def align(table: pa.Table, wanted: pa.ChunkedArray | Sequence[str]) -> tuple[pa.Table, list[str], list[str]]:
-    """Rows of a table by key, in the order wanted.
-
-    Returns:
-        The rows of those wanted keys that the table has, the wanted keys that it lacks, and its keys not wanted.
-    """
-    order = pa.table({"key": wanted, "position": pa.array(range(len(wanted)), pa.int64())})
-    order = order.set_column(0, "key", order["key"].cast(pa.string()))
-    found = order.join(table, "key", join_type="inner").sort_by("position").drop_columns("position")
-    missing = order.filter(pc.invert(pc.is_in(order["key"], value_set=table["key"])))["key"].to_pylist()
-    unknown = table.filter(pc.invert(pc.is_in(table["key"], value_set=order["key"])))["key"].to_pylist()
-    return found.select(table.column_names), missing, unknown
-
-
 def image_names(manifest: pa.Table) -> pa.ChunkedArray:
     """What the published files call each image: its path, or ``<key>.jpg`` where it is a slice of a tar."""
     in_tar = pc.ends_with(manifest["path"], ".tar", ignore_case=True)
     return pc.if_else(in_tar, pc.binary_join_element_wise(manifest["key"], ".jpg", ""), manifest["path"])
 
 
-def write_csv(path: str | Path, kind: Kind, columns: Mapping[str, Any]) -> None:
+def write_csv(path: str | Path, kind: Kind, pieces: Iterable[Mapping[str, Any]]) -> None:
     """Write one of the published files, complete or not at all.
 
     Args:
         path: the CSV.
         kind: which file.
-        columns: ``image``, ``prompt`` and the kind's values, as Arrow columns or lists; null is an empty field.
+        pieces: some rows each: ``image``, ``prompt`` and the kind's values, as Arrow columns or lists; null is an
+            empty field. Other columns are left out.
 
     Raises:
         GenviewError: a column is missing.
     """
-    missing = [name for name in _ORDER[kind] if name not in columns]
-    if missing:
-        raise GenviewError(f"{path}: no values for the columns {missing}")
-    table = pa.table({name: columns[name] for name in _ORDER[kind]})
+    types = {"image": pa.string(), "prompt": pa.string(), **{name: at.type for name, at in _FORMS[kind].items()}}
+    schema = pa.schema([(name, types[name]) for name in _ORDER[kind]])
     options = csv.WriteOptions(quoting_style="needed", quoting_header="none")
-    with atomic.writing(path) as partial:
-        csv.write_csv(table, partial, options)
+    with atomic.writing(path) as partial, csv.CSVWriter(partial, schema, write_options=options) as file:
+        for columns in pieces:
+            missing = [name for name in schema.names if name not in columns]
+            if missing:
+                raise GenviewError(f"{path}: no values for the columns {missing}")
+            file.write_table(pa.table({name: columns[name] for name in schema.names}, schema=schema))
 
 
 def export(
@@ -217,17 +209,30 @@ def export(
     Raises:
         GenviewError: a table lacks an image of the manifest.
     """
-    rows = tables.read(manifest, tables.MANIFEST, ["key", "path", "caption"])
-    sources = [
+    sources = (
         (ratio, tables.FOREGROUND_RATIO, "ratio"),
         (noise_level, tables.NOISE_LEVEL, "noise_level"),
         (guidance_scale, tables.GUIDANCE_SCALE, "guidance_scale"),
-    ]
-    columns = {"image": image_names(rows), "prompt": rows["caption"]}
-    for path, schema, name in sources:
-        values, missing, _ = align(tables.read(path, schema, ["key", name]), rows["key"])
-        if missing:
-            raise GenviewError(f"{path}: {len(missing)} images of the manifest are missing:" + shown(missing))
-        columns[name] = values[name]
+    )
     for kind in _ORDER:
-        write_csv(Path(folder) / f"{kind}.csv", kind, columns)
+        path = Path(folder) / f"{kind}.csv"
+        with contextlib.ExitStack() as stack:
+            found = {}
+            for table, schema, name in sources:
+                if name in _ORDER[kind]:
+                    some = pa.schema([schema.field("key"), schema.field(name)])
+                    read = functools.partial(tables.batches, table, schema, some.names)
+                    beside = f"{path}.{name}"
+                    beside_manifest = aligned(manifest, read, some, name=str(table), beside=beside)
+                    found[name] = stack.enter_context(beside_manifest)
+                    if lacking := found[name].missing.count:
+                        raise GenviewError(
+                            f"{table}: {lacking} images of the manifest are missing: {found[name].missing}"
+                        )
+            write_csv(path, kind, _rows(manifest, {name: rows.pieces for name, rows in found.items()}))
+
+
+def _rows(manifest: str | Path, pieces: Mapping[str, Iterator[pa.Table]]) -> Iterator[dict[str, Any]]:
+    for rows in tables.batches(manifest, tables.MANIFEST, ["key", "path", "caption"]):
+        values = {name: next(some)[name] for name, some in pieces.items()}
+        yield {"image": image_names(rows), "prompt": rows["caption"], **values}

@@ -66,22 +66,30 @@ def run(
         GenviewError: the shards were not made alike, or with another encoder than the component.
     """
     direction = pca.load(component)
-    tables.read_shards(scores, tables.SCORES, ["key"])  # refuses shards that were not made alike
-    keys, ratios, tokens = [], [], 0
-    for path in scores:
-        if tables.metadata(path)["encoder"] != direction.details["encoder_digest"]:
+    tables.require_alike(scores)
+    made_with = {path: tables.metadata(path)["encoder"] for path in scores}
+    for path, encoder in made_with.items():
+        if encoder != direction.details["encoder_digest"]:
             raise GenviewError(f"{path}: made with another encoder than {component}; make both again")
-        names, values = read_scores(path)
-        if len(names):
-            tokens = values.shape[1]
-        # The stored scores are projections on the component before its orientation was known.
-        ratios.append(foreground_ratio(direction.sign * values.astype(np.float32), direction.threshold))
-        keys.extend(names.chunks)
-    values = np.concatenate(ratios).astype(np.float32) if ratios else np.zeros(0, np.float32)
-    table = pa.table({"key": pa.chunked_array(keys, pa.string()), "ratio": pa.array(values)})
-    tables.write(table, tables.FOREGROUND_RATIO, ratio, tokens=str(tokens), **stamp)
-    if len(values):
-        logger.info("%d images, mean foreground ratio %.3f", len(values), values.mean())
+    total = 0.0
+    with tables.writing(tables.FOREGROUND_RATIO, ratio, tokens=str(_tokens(scores)), **stamp) as writer:
+        for path in scores:
+            keys, values = read_scores(path)
+            # The stored scores are projections on the component before its orientation was known.
+            ratios = foreground_ratio(direction.sign * values.astype(np.float32), direction.threshold)
+            writer.write({"key": keys, "ratio": ratios.astype(np.float32)})
+            total += ratios.sum()
+    if writer.rows:
+        logger.info("%d images, mean foreground ratio %.3f", writer.rows, total / writer.rows)
+
+
+def _tokens(scores: Sequence[str | Path]) -> int:
+    """Tokens of an image; 0 where there are no images."""
+    for path in scores:
+        table = tables.read_rows(path, tables.SCORES, 0, 1, ["scores"])
+        if len(table):
+            return len(table["scores"][0])
+    return 0
 
 
 def run_given(given: str | Path, *, ratio: str | Path, stamp: dict[str, str], image_root: str | None) -> None:

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genview import tables
 from genview.config.dataset import Dataset
 from genview.config.study import Study
 from genview.data import ingest, look
+from genview.data import manifest as manifests
 from genview.errors import GenviewError
 from genview.preflight.problem import Problem
 from genview.report import wording
@@ -81,12 +80,12 @@ def captions(study: Study) -> Iterator[Problem]:
         return
     file = manifest_of(study)
     if file:
-        missing = _without_caption(file)
-        if not missing:
+        missing = manifests.without_caption(file)
+        if not missing.count:
             return
-        shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        have = "has" if len(missing) == 1 else "have"
-        text = f"{wording.plural(len(missing), 'image')} {have} none: {shown}"
+        shown = ", ".join(missing.first[:3]) + (", ..." if missing.count > 3 else "")
+        have = "has" if missing.count == 1 else "have"
+        text = f"{wording.plural(missing.count, 'image')} {have} none: {shown}"
     else:
         seen = first_look(study)
         if seen is None or seen.uncaptioned is None:
@@ -104,11 +103,6 @@ def _caption_users(study: Study) -> Iterator[tuple[str, str]]:
     for name, run in study.runs.items():
         if run.uses_text:
             yield "training", f"runs.{name}.method"
-
-
-def _without_caption(manifest: Path) -> list[str]:
-    table = tables.read(manifest, tables.MANIFEST, ["key", "caption"])
-    return table.filter(pc.is_null(table["caption"]))["key"].to_pylist()
 
 
 def given(study: Study) -> Iterator[Problem]:
