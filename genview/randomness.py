@@ -5,8 +5,9 @@ restart. The first name says what the draw is for; two purposes share no number.
 """
 
 import hashlib
+import heapq
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -39,3 +40,18 @@ def shuffled(items: Iterable[Item], purpose: str, *names: Name) -> list[Item]:
     The first n are a sample without replacement; a larger one begins with the smaller.
     """
     return sorted(items, key=lambda item: seed(purpose, *names, item))  # type: ignore[arg-type]  # items are names; their type is kept
+
+
+def sample(
+    items: Iterable[Item], count: int, purpose: str, *names: Name, name: Callable[[Item], Name] | None = None
+) -> list[Item]:
+    """The first items of `shuffled`, in its order; the others are not held in memory.
+
+    Args:
+        items: what is drawn from.
+        count: how many at most.
+        purpose: what the draw is for.
+        names: the study's or the run's seed, and what the draw belongs to.
+        name: of an item; default: the item itself.
+    """
+    return heapq.nsmallest(count, items, key=lambda item: seed(purpose, *names, name(item) if name else item))  # type: ignore[arg-type]  # items are names, or have one

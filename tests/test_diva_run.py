@@ -6,14 +6,13 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
-from training_study import study, weights
+from training_study import assemble, study, weights
 
 from genview.config import load
 from genview.config.encoders import Encoder
 from genview.encoders import look
 from genview.errors import GenviewError
 from genview.process import Stopped
-from genview.training import assembly
 from genview.training.data.samples import Order, loader
 from genview.training.loop import checkpoint, trainer
 from genview.training.methods.method import Step
@@ -45,7 +44,7 @@ def finished(tmp_path_factory):
 def parts(tmp_path_factory):
     """A method before its first step, and batches of eight images."""
     job = a_job(tmp_path_factory.mktemp("parts"), method={"draws": 3})
-    assembled = assembly.assemble(job, torch.device("cpu"))
+    assembled = assemble(job)
     order = Order(16, 8, 1, 1, 1)
     read = loader(assembled.samples, order, rank=0, first_step=0, last_step=2, workers=0, on_gpu=False)
     return job, assembled.method.train(), list(read)
@@ -170,6 +169,6 @@ def test_settings_that_cannot_be_are_answered_with_the_key(run, words):
 def test_a_condition_that_does_not_fit_the_tower_stops_before_the_first_step(tmp_path):
     job = a_job(tmp_path / "window", method={"condition": {"tokens": "pooled", "window": 100}})
     with pytest.raises(GenviewError, match="window 100 is larger than the tower's 64"):
-        assembly.assemble(job, torch.device("cpu"))
+        assemble(job)
     with pytest.raises(GenviewError, match=r"model\.initial"):
-        assembly.assemble(a_job(tmp_path / "none", initial=False), torch.device("cpu"))
+        assemble(a_job(tmp_path / "none", initial=False))

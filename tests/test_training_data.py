@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
-from training_study import study, write_manifest, write_views
+from training_study import assemble, study, write_manifest, write_shards, write_views
 
+from genview import tables
 from genview.config.augmentation import Augmentation, RunData
 from genview.data import scenes
 from genview.data.reader import Reader
@@ -19,8 +20,8 @@ from genview.training.data import composition
 from genview.training.data.augment import Augment
 from genview.training.data.composition import ORIGINAL, compose
 from genview.training.data.develop import Developer
+from genview.training.data.index import Index, write
 from genview.training.data.samples import Form, Order, Samples, loader
-from genview.training.data.views import ViewIndex
 
 KEYS = [f"key-{index}" for index in range(200)]
 THREE = {"img": 1.0, "txt": 1.0, "imgtxt": 1.0}
@@ -185,12 +186,20 @@ def files(tmp_path_factory):
     return folder, rows, shards, drawn
 
 
+def index_of(files):
+    folder, _, shards, _ = files
+    path, sets = folder / "index.arrow", {"img": shards}
+    write(path, folder / "data/manifest.parquet", sets)
+    return Index(path, sets)
+
+
 def samples_of(files, *, views=None, **changes):
-    folder, rows, shards, _ = files
-    index = ViewIndex("img", shards, rows["key"])
+    folder = files[0]
+    found = index_of(files)
     plain = {} if "slots" in changes else {"augmentation": PLAIN}
     data = RunData(**{"views": {"img": 1.0} if views is None else views, **plain, **changes})
-    return Samples(rows, Reader(folder / "data"), {"img": index}, data, Form(32, (0.0,) * 3, (1.0,) * 3), seed=3)
+    form = Form(32, (0.0,) * 3, (1.0,) * 3)
+    return Samples(found.rows, Reader(folder / "data"), found.views, data, form, seed=3)
 
 
 def seen(item):
@@ -199,9 +208,9 @@ def seen(item):
 
 
 def test_views_are_read_where_their_index_says(files):
-    _, rows, shards, drawn = files
-    index = ViewIndex("img", shards, rows["key"])
-    assert index.missing == 1 and index.rows_missing().tolist() == [11]
+    _, rows, _, drawn = files
+    index = index_of(files).views["img"]
+    assert index.missing == 1 and index.first_missing(3) == [11]
     for row, key in enumerate(rows["key"].to_pylist()[:11]):
         data = io.BytesIO()
         Image.fromarray(drawn[key]).save(data, "JPEG", quality=95)
@@ -218,10 +227,20 @@ def test_where_a_view_is_missing_the_original_stands_in_and_is_counted(files):
     assert samples.collate([whole, lacking]).fallbacks == 1
 
 
-def test_views_of_images_that_are_not_in_the_study_are_refused(files):
-    _, rows, shards, _ = files
-    with pytest.raises(GenviewError, match="not in the manifest"):
-        ViewIndex("img", shards, rows["key"].slice(1))
+def test_views_of_images_that_are_not_in_the_study_are_refused(files, tmp_path):
+    folder, _, shards, _ = files
+    manifest = folder / "data/manifest.parquet"
+    for wrong, words in ((shards[::-1], "not in this shard of the manifest"), (shards[:1], "1 shards, but")):
+        with pytest.raises(GenviewError, match=words):
+            write(tmp_path / "index.arrow", manifest, {"img": wrong})
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_index_takes_no_memory_of_its_own(files):
+    found, before = index_of(files), pa.total_allocated_bytes()
+    samples = samples_of(files)
+    assert samples[(0, 3)]["key"] == found.rows["key"][3].as_py()
+    assert pa.total_allocated_bytes() - before < 4096, "rows were copied out of the mapped file"
 
 
 def test_a_batch_is_view_major(files):
@@ -288,9 +307,6 @@ def test_more_samples_in_a_step_than_images_are_refused():
 
 
 def test_text_terms_without_captions_are_refused_before_training(tmp_path):
-    from genview import tables
-    from genview.training import assembly
-
     job = study(tmp_path, count=10, quality=False)
     rows = tables.read(job.manifest, tables.MANIFEST)
     captions = rows["caption"].to_pylist()
@@ -299,15 +315,13 @@ def test_text_terms_without_captions_are_refused_before_training(tmp_path):
     rows = rows.set_column(rows.schema.get_field_index("caption"), field, pa.array(captions, pa.string()))
     tables.write(rows, tables.MANIFEST, job.manifest, shards="2")
     with pytest.raises(GenviewError, match=r"1 of 10 images have no caption"):
-        assembly.assemble(job, torch.device("cpu"))
+        assemble(job)
 
 
 def test_missing_views_can_be_refused(tmp_path):
-    from genview.training import assembly
-
     job = study(tmp_path, count=10, quality=False, data={"missing": "refuse"})
-    assembly.assemble(job, torch.device("cpu"))
+    assemble(job)
     drawn = {key: scenes.scene(1, seed=2).image for key in ("scene-0001", "scene-0002")}
-    write_views(tmp_path / "views" / "drawn", drawn)
+    write_shards(tmp_path / "views" / "drawn", drawn, tables.read(job.manifest, tables.MANIFEST))
     with pytest.raises(GenviewError, match=r"8 images are missing"):
-        assembly.assemble(job, torch.device("cpu"))
+        assemble(job)

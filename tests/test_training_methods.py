@@ -11,14 +11,13 @@ import torch
 from accelerate.state import AcceleratorState
 from processes import in_two_processes
 from torch import nn
-from training_study import study, weights
+from training_study import assemble, study, weights
 
 from genview.config import load
 from genview.config.methods import BLOCKS
 from genview.config.training import Run
 from genview.errors import GenviewError
 from genview.process import Stopped
-from genview.training import assembly
 from genview.training.data.samples import Order, loader
 from genview.training.loop import monitors, optimizers, trainer
 from genview.training.loop.batchnorm import GatheredBatchNorm, PartedBatchNorm, synchronised
@@ -93,7 +92,7 @@ def test_every_method_takes_two_steps_and_exports_what_it_trained(runs, name, we
 def test_quality_weights_of_one_change_nothing_and_others_do(tmp_path):
     for name in ("simclr", "mocov2", "mocov3", "simsiam", "byol", "swav", "dino"):
         job = a_job(tmp_path / name, name, quality={"gamma": 4.0})
-        parts = assembly.assemble(job, torch.device("cpu"))
+        parts = assemble(job)
         batch = batches(parts, Order(16, 8, 1, 1, 1))[0]
         method = parts.method.eval()
         plain = job.run.method.model_copy(update={"quality": None})

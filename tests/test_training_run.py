@@ -10,7 +10,7 @@ import timm
 import torch
 from accelerate.state import AcceleratorState
 from lightly.loss import NTXentLoss
-from training_study import study, weights
+from training_study import assemble, study, weights
 
 from genview import randomness
 from genview.config.training import RunModel
@@ -198,12 +198,12 @@ def test_the_quality_encoder_is_fed_its_own_normalisation_and_size(finished):
 
 def test_only_what_the_coefficients_need_is_built(tmp_path):
     job = study(tmp_path, count=16, quality=False, method={"early": IMAGES})
-    parts = assembly.assemble(job, torch.device("cpu"))
+    parts = assemble(job)
     assert not hasattr(parts.method.model, "token_embedding") and parts.samples.tokenizer is None
     text_alone = job.run.model_copy(
         update={"method": job.run.method.model_copy(update={"early": _coefficients(0, 0, 1, 0)})}
     )
-    method = assembly.assemble(job.model_copy(update={"run": text_alone}), torch.device("cpu")).method
+    method = assemble(job.model_copy(update={"run": text_alone})).method
     assert method.head is None and hasattr(method.model, "token_embedding") and method.scorer is None
 
 
@@ -250,7 +250,7 @@ def test_an_image_only_model_loads_and_says_that_its_text_tower_is_a_placeholder
 
 def test_simclr_is_the_same_seam_and_equals_lightly_s_loss(tmp_path):
     job = study(tmp_path, count=24, method={"name": "simclr", "temperature": 0.2}, epochs=1)
-    parts = assembly.assemble(job, torch.device("cpu"))
+    parts = assemble(job)
     batch = parts.samples.collate([parts.samples[(0, row)] for row in range(8)]).developed()
     terms, _ = parts.method(batch, AT)
     with torch.no_grad():
@@ -264,7 +264,7 @@ def test_simclr_is_the_same_seam_and_equals_lightly_s_loss(tmp_path):
 
 def test_simclr_weights_multiply_each_sample_s_loss(tmp_path):
     job = study(tmp_path, count=24, method={"name": "simclr", "quality": {"gamma": 3.0}})
-    parts = assembly.assemble(job, torch.device("cpu"))
+    parts = assemble(job)
     method, samples = parts.method, parts.samples
     batch = samples.collate([samples[(0, row)] for row in range(6)]).developed()
     from genview.training.quality import softmax_weights
@@ -294,7 +294,7 @@ def group_norm(tmp_path, **changes):
 
 def test_cached_chunks_give_the_gradients_of_the_whole_batch(tmp_path):
     job = group_norm(tmp_path)
-    parts = assembly.assemble(job, torch.device("cpu"))
+    parts = assemble(job)
     batch = next(
         iter(loader(parts.samples, Order(24, 10, 1, 1, 1), rank=0, first_step=0, last_step=1, workers=0, on_gpu=False))
     )
@@ -314,7 +314,7 @@ def test_cached_chunks_give_the_gradients_of_the_whole_batch(tmp_path):
 def test_cached_chunks_are_refused_where_batch_statistics_would_be_a_chunk_s(tmp_path):
     job = study(tmp_path, count=16, quality=False, cached_chunk=4)
     with pytest.raises(GenviewError, match="BatchNorm"):
-        assembly.assemble(job, torch.device("cpu"))
+        assemble(job)
 
 
 def test_a_run_with_cached_chunks_equals_one_without(tmp_path):
@@ -327,7 +327,7 @@ def test_a_run_with_cached_chunks_equals_one_without(tmp_path):
 def test_accumulation_averages_microbatches_that_are_contrasted_each_within_itself(tmp_path):
     changes = {"epochs": 1, "batch_size": 4, "accumulate": 2, "log_every_steps": 1}
     job = study(tmp_path, count=16, quality=False, optimizer={"warmup_epochs": 0}, **changes)
-    reference = assembly.assemble(job, torch.device("cpu"))
+    reference = assemble(job)
     order = Order(16, 4, 2, 1, randomness.seed("order", reference.seed))
     batches = list(loader(reference.samples, order, rank=0, first_step=0, last_step=1, workers=0, on_gpu=False))
     assert len(batches) == 2 and order.steps_per_epoch == 2

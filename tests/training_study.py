@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from PIL import Image
 from safetensors.numpy import save_file
@@ -16,10 +17,13 @@ from genview.config.encoders import Encoder
 from genview.config.merge import merged
 from genview.config.training import Run
 from genview.data import manifest, scenes
+from genview.training import assembly
 from genview.training.data import quality_features
 from genview.training.job import Job, Quality
 
 STAMP = {"stage": "test", "study": "test", "parameters": "p", "code": "c"}
+
+SHARDS = 2
 
 SETTINGS = {
     "epochs": 2,
@@ -49,7 +53,7 @@ def write_tar(path: Path, images: dict[str, np.ndarray]) -> dict[str, tuple[int,
     return places
 
 
-def write_manifest(folder: Path, count: int, *, shards: int = 2) -> pa.Table:
+def write_manifest(folder: Path, count: int, *, shards: int = SHARDS) -> pa.Table:
     """Scenes with keys ``scene-000`` and so on; the pictures in ``images.tar`` beside the manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = [scenes.scene(index, seed=11) for index in range(count)]
@@ -93,6 +97,22 @@ def write_views(folder: Path, images: dict[str, np.ndarray], *, shard: str = "0-
     return str(tar), str(index)
 
 
+def write_shards(folder: Path, images: dict[str, np.ndarray], rows: pa.Table) -> tuple[tuple[str, str], ...]:
+    """All shards of a set of views, as the manifest's rows divide them."""
+    found = []
+    for number in range(SHARDS):
+        keys = rows.filter(pc.equal(rows["shard"], number))["key"].to_pylist()
+        part = {key: images[key] for key in keys if key in images}
+        found.append(write_views(folder, part, shard=f"{number}-of-{SHARDS}"))
+    return tuple(found)
+
+
+def assemble(job: Job) -> assembly.Assembly:
+    """The parts of a run, on the CPU."""
+    assembly.prepare(job)
+    return assembly.assemble(job, torch.device("cpu"))
+
+
 def write_component(path: Path, width: int) -> None:
     """An oriented principal component in the form that the foreground stage writes."""
     component = np.random.default_rng(5).standard_normal(width).astype(np.float32)
@@ -115,7 +135,7 @@ def study(
     shards = {}
     for number, name in enumerate(views):
         drawn = {key: scenes.scene(1000 * (number + 1) + i, seed=12).image for i, key in enumerate(keys)}
-        shards[name] = (write_views(folder / "views" / name, drawn),)
+        shards[name] = write_shards(folder / "views" / name, drawn, rows)
     settings = merged(SETTINGS, changes)
     settings["data"] = {**SETTINGS["data"], **changes.get("data", {})}
     settings["data"].setdefault("views", dict.fromkeys(views, 1.0))

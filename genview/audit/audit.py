@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from genview import atomic, placement, progress, randomness, tables
 from genview.audit import figures, measures
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit
+from genview.data import manifest as manifests
 from genview.data.reader import Reader
 from genview.encoders import look
 from genview.encoders.look import LoadedEncoder
@@ -80,15 +81,13 @@ def run(
         seed: the study's seed, by which images are drawn.
         stamp: provenance.
     """
-    rows = tables.read(views.manifest, tables.MANIFEST, ["key", "path", "offset", "length", "attributes"])
-    index = _index(views.indexes, views.tars)
-    pairs = _pairs(audit, rows, index, Reader(views.root), seed)
+    pairs, with_views = _pairs(audit, views, seed)
     report: Row = {
         "view": views.name,
         "stamp": dict(stamp),
         "images": len(pairs),
         "samples": max((len(pair.views) for pair in pairs), default=0),
-        "missing": len(rows) - len(pc.unique(index["key"])),
+        "missing": manifests.count(views.manifest) - with_views,
         "encoders": {},
         "results": [],
     }
@@ -110,22 +109,31 @@ def run(
     figures.examples(sorted(pairs[:EXAMPLES], key=lambda pair: pair.noise_level or 0), artifacts.examples)
 
 
-def _index(indexes: Sequence[str | Path], tars: Sequence[str | Path]) -> pa.Table:
-    """All rows of a view set's index, each with the tar that it points into."""
-    table = tables.read_shards(indexes, tables.VIEWS)
-    sizes = [len(tables.read(path, tables.VIEWS, ["sample"])) for path in indexes]
-    return table.append_column("tar", pa.array(np.repeat([str(path) for path in tars], sizes), pa.string()))
+def _keys(indexes: Sequence[str | Path]) -> Iterator[str]:
+    """The originals that have views; all samples of one are in one shard."""
+    for path in indexes:
+        yield from pc.unique(tables.read(path, tables.VIEWS, ["key"])["key"]).to_pylist()
 
 
-def _pairs(audit: Audit, rows: pa.Table, index: pa.Table, reader: Reader, seed: int) -> list[Pair]:
-    """The originals that are audited, drawn by seed and key, in the order of the draw, with their samples."""
-    keys = pc.unique(index["key"]).to_pylist()
-    chosen = randomness.shuffled(keys, "draw", seed, "audit")[: max(audit.images, audit.diversity_images)]
+def _pairs(audit: Audit, of: Views, seed: int) -> tuple[list[Pair], int]:
+    """The originals that are audited, drawn by seed and key, in the order of the draw, with their samples.
+
+    Returns:
+        these, and how many originals have views.
+    """
+    tables.require_alike(of.indexes)
+    count = sum(1 for _ in _keys(of.indexes))
+    most = max(audit.images, audit.diversity_images)
+    chosen = randomness.sample(_keys(of.indexes), most, "draw", seed, "audit")
     wanted = pa.array(chosen, pa.string())
-    originals = {row["key"]: row for row in rows.filter(pc.is_in(rows["key"], value_set=wanted)).to_pylist()}
+    rows = manifests.with_keys(of.manifest, wanted, ["path", "offset", "length", "attributes"]).to_pylist()
+    originals = {row["key"]: row for row in rows}
     samples: dict[str, list[Row]] = {}
-    for row in index.filter(pc.is_in(index["key"], value_set=wanted)).to_pylist():
-        samples.setdefault(row["key"], []).append(row)
+    for path, tar in zip(of.indexes, of.tars):
+        table = tables.read(path, tables.VIEWS)
+        for row in table.filter(pc.is_in(table["key"], value_set=wanted)).to_pylist():
+            samples.setdefault(row["key"], []).append({**row, "tar": str(tar)})
+    reader = Reader(of.root)
     views, pairs = Reader("."), []
     for key in progress.track(chosen, "read views"):
         made, original = samples[key], originals[key]
@@ -144,7 +152,7 @@ def _pairs(audit: Audit, rows: pa.Table, index: pa.Table, reader: Reader, seed: 
                 attributes=json.loads(original["attributes"] or "{}"),
             )
         )
-    return pairs
+    return pairs, count
 
 
 def grouped(pairs: Sequence[Pair], row: Callable[[Sequence[int], Row], Row]) -> list[Row]:

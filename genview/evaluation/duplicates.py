@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from PIL import Image
 from torch.nn import functional
@@ -67,8 +66,8 @@ class Pretraining:
 
     def originals(self, keys: set[str]) -> Callable[[str], Image.Image]:
         """A function that opens any of some images by its key."""
-        rows = manifests.read(self.manifest, columns=["key", "path", "offset", "length"])
-        rows = rows.filter(pc.is_in(rows["key"], pa.array(sorted(keys), pa.string())))
+        wanted = pa.array(sorted(keys), pa.string())
+        rows = manifests.with_keys(self.manifest, wanted, ["path", "offset", "length"])
         where = {row["key"]: (row["path"], row["offset"], row["length"]) for row in rows.to_pylist()}
         reader = Reader(data_root(self.dataset, self.manifest))
         return lambda key: reader.image(*where[key])

@@ -1,14 +1,14 @@
 """Patch tokens of a seeded sample of images, in half precision: what the principal component is fitted on."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from genview import atomic, placement, progress, randomness
+from genview import atomic, placement, progress, randomness, tables
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.data import manifest as manifests
@@ -26,13 +26,14 @@ SHOWN_SIDE = 112
 """Side of those images in pixels, at most."""
 
 
-def sample(keys: Sequence[str], count: int, seed: int) -> np.ndarray:
+def sample(keys: Iterable[str], count: int, seed: int) -> np.ndarray:
     """Row numbers of a sample without replacement, in the order of the rows; int64 [min(count, n)].
 
     The choice does not depend on the order of the rows, and a larger sample contains the smaller one.
     """
-    chosen = set(randomness.shuffled(keys, "sample of the component", seed)[:count])
-    return np.array([row for row, key in enumerate(keys) if key in chosen], dtype=np.int64)
+    purpose = "sample of the component"
+    chosen = randomness.sample(enumerate(keys), count, purpose, seed, name=lambda pair: pair[1])
+    return np.array(sorted(row for row, _ in chosen), dtype=np.int64)
 
 
 def as_seen(images: torch.Tensor, encoder: look.LoadedEncoder) -> np.ndarray:
@@ -70,16 +71,17 @@ def run(
     Raises:
         GenviewError: the encoder or an image cannot be loaded, or the tokens do not fit half precision.
     """
-    table = manifests.read(manifest, columns=["key", "path", "offset", "length"])
-    rows = sample(table["key"].to_pylist(), count, seed)
+    keys = tables.batches(manifest, tables.MANIFEST, ["key"])
+    rows = sample((key for piece in keys for key in piece["key"].to_pylist()), count, seed)
+    chosen = manifests.take(manifest, rows, ["key", "path", "offset", "length"])
     encoder = look.load(config, placement.default())
     reader = Reader(data_root(dataset, manifest))
     shown: list[np.ndarray] = []
     with progress.bar("tokens of the sample", total=len(rows)) as bar:
-        for part, path in zip(np.array_split(rows, len(tokens)), tokens, strict=True):
+        for part, path in zip(np.array_split(np.arange(len(rows)), len(tokens)), tokens, strict=True):
             with atomic.writing(path) as partial:
                 shape = (len(part), encoder.num_tokens, encoder.token_dim)
-                selected = table.take(pa.array(part))
+                selected = chosen.take(pa.array(part))
                 _write(partial, shape, _encode(selected, reader, encoder, config, workers, shown, bar))
     seen = np.concatenate(shown) if shown else np.zeros((0, 1, 1, 3), np.uint8)
     details = {"grid": encoder.grid, "encoder": encoder.record, "digest": encoder.digest}

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from genview import placement, tables
 from genview.config.dataset import Dataset
@@ -54,8 +53,7 @@ def run(
         GenviewError: an image cannot be read any more.
     """
     keys = chosen(tables.read(ratios, tables.FOREGROUND_RATIO), images)
-    rows = manifests.read(manifest, columns=["key", "path", "offset", "length"])
-    rows = rows.filter(pc.is_in(rows["key"], pa.array(keys, pa.string())))
+    rows = manifests.with_keys(manifest, pa.array(keys, pa.string()), ["path", "offset", "length"])
     encoder = look.load(config, placement.default())
     foreground = np.zeros((0, encoder.num_tokens), bool)
     if len(rows) and encoder.num_tokens > 1:

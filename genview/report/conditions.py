@@ -1,14 +1,21 @@
 """Section: the noise level and the guidance scale of each image, with examples of each value."""
 
-import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.ticker import MaxNLocator
 
 from genview import tables
 from genview.report import drawing, pictures, wording
 from genview.report.blocks import Block, Card, Figure, Gallery, Note, Section
-from genview.report.results import Results, digest_order
+from genview.report.results import ByValue, Results
 from genview.results import StudyResults
+
+COLUMNS = (
+    ("noise_level", "noise-levels", "noise level"),
+    ("guidance_scale", "guidance-scales", "guidance scale"),
+)
+"""Column of the conditions, name of its figure, and what it is called."""
+
+READ = ["key", "noise_level", "guidance_scale", "noise_level_from", "guidance_scale_from"]
 
 EXAMPLES = 6
 GROUPS = 8
@@ -18,25 +25,29 @@ GROUPS = 8
 def section(study: StudyResults) -> Section | None:
     """Distributions of noise levels and guidance scales, and examples of each."""
     results = study.artifacts
-    conditions = results.table("conditions/conditions.parquet", tables.CONDITIONS)
-    if conditions is None or not conditions.num_rows:
+    found = {column: ByValue() for column, _, _ in COLUMNS}
+    origins: dict[str, set[str]] = {column: set() for column in found}
+    images = defaults = 0
+    for rows in results.pieces("conditions/conditions.parquet", tables.CONDITIONS, READ):
+        images += len(rows)
+        defaults += pc.sum(pc.equal(rows["guidance_scale_from"], "default")).as_py() or 0
+        for column, by_value in found.items():
+            by_value.add(rows, column)
+            filled = rows[f"{column}_from"].filter(pc.is_valid(rows[column]))
+            origins[column].update(pc.unique(filled).to_pylist())
+    if not images:
         return None
     figures: list[Block] = []
     galleries: list[Block] = []
-    for column, name, words in (
-        ("noise_level", "noise-levels", "noise level"),
-        ("guidance_scale", "guidance-scales", "guidance scale"),
-    ):
-        filled = conditions.filter(pc.is_valid(conditions[column]))
-        if filled.num_rows:
-            figures.append(_distribution(filled, column, name, words))
-            galleries.append(_examples(results, filled, column, words))
+    for column, name, words in COLUMNS:
+        if found[column].counts:
+            figures.append(_distribution(found[column], sorted(origins[column]), name, words))
+            galleries.append(_examples(results, found[column], words))
     blocks = figures + galleries
-    defaults = pc.sum(pc.equal(conditions["guidance_scale_from"], "default")).as_py()
     if defaults:
-        share = wording.percent(defaults / conditions.num_rows)
+        share = wording.percent(defaults / images)
         text = f"{wording.plural(defaults, 'caption')} ({share}) could not be scored and took the default scale."
-        blocks.append(Note(text, warning=defaults / conditions.num_rows > 0.01))
+        blocks.append(Note(text, warning=defaults / images > 0.01))
     lead = (
         "More foreground allows more noise on the image's embedding; a caption with more visual constraints needs "
         "less guidance."
@@ -44,10 +55,9 @@ def section(study: StudyResults) -> Section | None:
     return Section("conditions", "Noise levels and guidance scales", lead, blocks)
 
 
-def _distribution(conditions: pa.Table, column: str, name: str, words: str) -> Figure:
-    counts = conditions.group_by(column).aggregate([(column, "count")]).sort_by(column)
-    values, numbers = counts[column].to_pylist(), counts[f"{column}_count"].to_pylist()
-    origins = sorted(pc.unique(conditions[f"{column}_from"]).to_pylist())
+def _distribution(found: ByValue, origins: list[str], name: str, words: str) -> Figure:
+    values = found.values()
+    numbers = [found.counts[value] for value in values]
     with drawing.figure() as (figure, axes):
         places = range(len(values))
         bars = axes.bar(places, numbers, width=0.72, color=drawing.levels(len(values)), linewidth=0)
@@ -65,17 +75,11 @@ def _distribution(conditions: pa.Table, column: str, name: str, words: str) -> F
     return Figure(name, text, alt, f"Images per {words}; strategy: {wording.listing(origins)}.")
 
 
-def _examples(results: Results, conditions: pa.Table, column: str, words: str) -> Gallery:
-    values = sorted(pc.unique(conditions[column]).to_pylist())
-    if len(values) > GROUPS:
-        values = [values[round(i * (len(values) - 1) / (GROUPS - 1))] for i in range(GROUPS)]
-    chosen = {}
-    for value in values:
-        keys = conditions.filter(pc.equal(conditions[column], value))["key"].slice(0, 5000).to_pylist()
-        chosen[value] = digest_order(keys)[:EXAMPLES]
+def _examples(results: Results, found: ByValue, words: str) -> Gallery:
+    chosen = {value: found.examples(value, EXAMPLES) for value in found.values(GROUPS)}
     wanted = [key for keys in chosen.values() for key in keys]
     originals = results.originals(wanted)
-    rows = {row["key"]: row for row in conditions.filter(pc.is_in(conditions["key"], pa.array(wanted))).to_pylist()}
+    rows = results.rows("conditions/conditions.parquet", tables.CONDITIONS, wanted)
     groups = []
     for value, keys in chosen.items():
         cards = []

@@ -16,14 +16,13 @@ SHOWN_REJECTS = 20
 def section(study: StudyResults) -> Section | None:
     """Counts, sizes, examples and the refused items."""
     results = study.artifacts
-    manifest = results.manifest(["key", "caption", "label", "width", "height", "length", "foreground_share"])
-    if manifest is None:
+    images = results.images()
+    if images is None:
         return None
-    images = manifest.num_rows
-    captions = images - manifest["caption"].null_count
-    labels = pc.count_distinct(manifest["label"]).as_py()
+    seen = _Seen(results)
     rejected = results.table("data/rejected.parquet", tables.REJECTED)
     refused = rejected.num_rows if rejected is not None else 0
+    captions, labels = seen.captions, len(seen.labels)
     blocks: list[Block] = [
         Facts(
             [
@@ -31,13 +30,13 @@ def section(study: StudyResults) -> Section | None:
                 ("with a caption", wording.percent(captions / max(images, 1), 0)),
                 ("classes", wording.count(labels) if labels else "no labels"),
                 ("refused", wording.count(refused)),
-                ("bytes of the images", wording.size(pc.sum(manifest["length"]).as_py() or 0)),
+                ("bytes of the images", wording.size(seen.bytes)),
             ]
         )
     ]
-    blocks += _examples(results, manifest)
-    if images and pc.min_max(manifest["width"]).as_py()["min"] != pc.min_max(manifest["width"]).as_py()["max"]:
-        blocks.append(_sizes(manifest))
+    blocks += _examples(results, seen.keys)
+    if len(seen.widths) > 1:
+        blocks.append(_sizes(np.concatenate(seen.sides)))
     blocks += _refused(rejected) if refused else [Note("No item was refused.")]
     source = results.configuration["dataset"]["source"]
     lead = f"{wording.plural(images, 'image')} came in from the source “{source}”"
@@ -46,8 +45,30 @@ def section(study: StudyResults) -> Section | None:
     return Section("data", "The images", lead, blocks, f"{wording.plural(images, 'image')}{texts}.")
 
 
-def _examples(results: Results, manifest) -> list[Block]:
-    keys = manifest["key"].slice(0, 20_000).to_pylist()
+class _Seen:
+    """What the manifest says of all images, read once."""
+
+    FIRST = 20_000
+
+    def __init__(self, results: Results):
+        self.captions = self.bytes = 0
+        self.labels: set[str] = set()
+        self.widths: set[int] = set()
+        self.keys: list[str] = []
+        """The first; examples are chosen from them."""
+        self.sides: list[np.ndarray] = []
+        """Sides of squares of the same area, float32 [n] each, pixels."""
+        for rows in results.manifest(["key", "caption", "label", "width", "height", "length"]):
+            self.captions += len(rows) - rows["caption"].null_count
+            self.bytes += pc.sum(rows["length"]).as_py()
+            self.labels.update(pc.unique(rows["label"]).drop_null().to_pylist())
+            self.widths.update(pc.unique(rows["width"]).to_pylist())
+            self.keys += rows["key"].slice(0, self.FIRST - len(self.keys)).to_pylist()
+            area = rows["width"].to_numpy().astype(float) * rows["height"].to_numpy()
+            self.sides.append(np.sqrt(area).astype(np.float32))
+
+
+def _examples(results: Results, keys: list[str]) -> list[Block]:
     chosen = digest_order(keys)[:EXAMPLES]
     rows = results.rows("data/manifest.parquet", tables.MANIFEST, chosen)
     originals = results.originals(chosen)
@@ -60,8 +81,7 @@ def _examples(results: Results, manifest) -> list[Block]:
     return [Gallery("Examples", [("", cards)], caption)] if cards else []
 
 
-def _sizes(manifest) -> Figure:
-    sides = np.sqrt(manifest["width"].to_numpy().astype(float) * manifest["height"].to_numpy())
+def _sizes(sides: np.ndarray) -> Figure:
     with drawing.figure() as (figure, axes):
         axes.hist(sides, bins=40, color=drawing.colour("series-1"))
         axes.set(xlabel="side of a square of the same area, pixels", ylabel="images", title="Image sizes")

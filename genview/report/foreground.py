@@ -156,10 +156,9 @@ def _three(value: float) -> str:
 
 def _truth(results: Results, ratios: pa.Table) -> tuple[list[Block], float | None]:
     """The ratio against the true share, and their correlation, where the source knows the truth."""
-    manifest = results.manifest(["key", "foreground_share"])
-    if manifest is None or manifest["foreground_share"].null_count == manifest.num_rows:
+    if all(rows["foreground_share"].null_count == len(rows) for rows in results.manifest(["foreground_share"])):
         return [], None
-    joined = ratios.join(manifest, "key").drop_null()
+    joined = ratios.join(pa.concat_tables(results.manifest(["key", "foreground_share"])), "key").drop_null()
     truth, ratio = joined["foreground_share"].to_numpy(), joined["ratio"].to_numpy()
     if len(truth) < 3 or truth.std() == 0 or ratio.std() == 0:
         return [], None
@@ -188,7 +187,8 @@ def _cuts(results: Results) -> dict[str, tuple[float, np.ndarray]]:
 def _second_opinion(results: Results, ratios: pa.Table) -> list[Block]:
     """The two ratios of some images against each other."""
     cuts = _cuts(results)
-    known = dict(zip(ratios["key"].to_pylist(), ratios["ratio"].to_pylist()))
+    some = ratios.filter(pc.is_in(ratios["key"], pa.array(cuts, pa.string())))
+    known = dict(zip(some["key"].to_pylist(), some["ratio"].to_pylist()))
     both = np.array([(known[key], share) for key, (share, _) in cuts.items() if key in known])
     if len(both) < 3:
         return []

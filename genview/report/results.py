@@ -1,6 +1,7 @@
 """The artifacts of one study as the report reads them; what a study lacks is None or empty, never an error."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from genview import provenance, tables
 from genview.config import derived
 from genview.config.dataset import Dataset
 from genview.data import images, reader
+from genview.data import manifest as manifests
 from genview.data.keys import group_names, shard_names
 from genview.evaluation.catalogue import file_name
 
@@ -24,6 +26,37 @@ Configuration = Mapping[str, Any]
 def digest_order(keys: Iterable[str]) -> list[str]:
     """Keys in the order of their digests: a choice of examples that nobody made."""
     return sorted(keys, key=provenance.digest)
+
+
+class ByValue:
+    """Counts the images of each value of a column, some rows at a time, and keeps the first keys of each."""
+
+    KEPT = 5000
+
+    def __init__(self) -> None:
+        self.counts: Counter[Any] = Counter()
+        self._keys: dict[Any, list[str]] = {}
+
+    def add(self, rows: pa.Table, column: str) -> None:
+        """Add rows with the columns key and ``column``; where this is null they are passed over."""
+        rows = rows.select(["key", column]).filter(pc.is_valid(rows[column]))
+        for value, count in ((found["values"], found["counts"]) for found in pc.value_counts(rows[column]).to_pylist()):
+            self.counts[value] += count
+            known = self._keys.setdefault(value, [])
+            if len(known) < self.KEPT:
+                keys = pc.unique(rows["key"].filter(pc.equal(rows[column], value)))
+                known += keys.slice(0, self.KEPT - len(known)).to_pylist()
+
+    def values(self, most: int | None = None) -> list[Any]:
+        """The values in ascending order; at most so many, at equal steps."""
+        values = sorted(self.counts)
+        if most is None or len(values) <= most:
+            return values
+        return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
+
+    def examples(self, value: Any, count: int) -> list[str]:
+        """Keys of a value: nobody picked them."""
+        return digest_order(self._keys[value])[:count]
 
 
 EVALUATIONS = {
@@ -67,9 +100,19 @@ class Results:
         file = self.folder / path
         return tables.read(file, schema, columns) if file.is_file() else None
 
-    def manifest(self, columns: list[str]) -> pa.Table | None:
-        """Columns of the manifest."""
-        return self.table("data/manifest.parquet", tables.MANIFEST, columns)
+    def pieces(self, path: str, schema: pa.Schema, columns: list[str]) -> Iterator[pa.Table]:
+        """Columns of a table, some rows at a time; nothing where there is none."""
+        file = self.folder / path
+        return tables.batches(file, schema, columns) if file.is_file() else iter(())
+
+    def manifest(self, columns: list[str]) -> Iterator[pa.Table]:
+        """Columns of the manifest, some rows at a time."""
+        return self.pieces("data/manifest.parquet", tables.MANIFEST, columns)
+
+    def images(self) -> int | None:
+        """How many images the study has; None where there is no manifest."""
+        file = self.folder / "data/manifest.parquet"
+        return manifests.count(file) if file.is_file() else None
 
     def rows(self, path: str, schema: pa.Schema, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Some rows of a table with one row per key, by key."""
@@ -181,24 +224,21 @@ class Results:
         """Stored token scores times this are larger where there is foreground; the orientation came after them."""
         return float(np.ravel((self.pca() or {}).get("sign", 1))[0])
 
-    def view_index(self, view: str, columns: list[str] | None = None) -> pa.Table | None:
-        """The indexes of a view set's shards, one after another, with the shard's tar in the column ``tar``."""
-        parts = []
-        for file in self.shards(f"views/{view}"):
-            table = tables.read(file, tables.VIEWS, columns)
-            name = file.with_suffix(".tar").name
-            parts.append(table.append_column("tar", pa.array([name] * table.num_rows, pa.string())))
-        return pa.concat_tables(parts) if parts else None
+    def view_index(self, view: str, columns: list[str]) -> Iterator[pa.Table]:
+        """Columns of a view set's index, shard by shard."""
+        return (tables.read(file, tables.VIEWS, columns) for file in self.shards(f"views/{view}"))
 
     def views(self, view: str, keys: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
         """Generated views by key, each row of the index with its ``image``, in order of the sample."""
-        index = self.view_index(view)
-        if index is None:
-            return {}
-        index = index.filter(pc.is_in(index["key"], pa.array(list(keys), pa.string())))
+        wanted = pa.array(list(keys), pa.string())
         found: dict[str, list[dict[str, Any]]] = {}
-        for row in sorted(index.to_pylist(), key=lambda row: (row["key"], row["sample"])):
-            with open(self.folder / "views" / view / row["tar"], "rb") as file:
-                file.seek(row["offset"])
-                found.setdefault(row["key"], []).append({**row, "image": images.decode(file.read(row["length"]))})
+        for shard in self.shards(f"views/{view}"):
+            index = tables.read(shard, tables.VIEWS)
+            rows = index.filter(pc.is_in(index["key"], wanted)).to_pylist()
+            if rows:
+                with open(shard.with_suffix(".tar"), "rb") as file:
+                    for row in sorted(rows, key=lambda row: (row["key"], row["sample"])):
+                        file.seek(row["offset"])
+                        image = images.decode(file.read(row["length"]))
+                        found.setdefault(row["key"], []).append({**row, "image": image})
         return found

@@ -3,13 +3,12 @@
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from genview import tables
 from genview.report import drawing, pictures, wording
 from genview.report.blocks import Block, Card, Cell, Facts, Figure, Gallery, Note, Section, Table
-from genview.report.results import Results, digest_order
+from genview.report.results import ByValue, Results
 from genview.results import StudyResults
 
 MODES = {"img": "image", "txt": "caption", "imgtxt": "image and caption"}
@@ -33,29 +32,29 @@ def section(study: StudyResults) -> Section | None:
     """Originals beside their views in each mode, sorted by noise level and by guidance scale."""
     results = study.artifacts
     sets = results.configuration["views"]
-    indexes = {name: results.view_index(name, ["key", "sample", "noise_level", "guidance_scale"]) for name in sets}
-    indexes = {name: index for name, index in indexes.items() if index is not None}
-    if not indexes:
+    seen = {name: _Seen(results, name, sets[name]["mode"]) for name in sets}
+    seen = {name: views for name, views in seen.items() if views.shards}
+    if not seen:
         return None
     blocks: list[Block] = [
-        Facts([(f"views {name}", wording.count(index.num_rows)) for name, index in indexes.items()]),
-        _settings({name: sets[name] for name in indexes}),
+        Facts([(f"views {name}", wording.count(views.count)) for name, views in seen.items()]),
+        _settings({name: sets[name] for name in seen}),
     ]
-    for name, index in indexes.items():
-        column = "guidance_scale" if sets[name]["mode"] == "txt" else "noise_level"
-        blocks.append(_gallery(results, name, sets[name]["mode"], index, column))
-        missing = _missing(results, index)
+    images = results.images()
+    for name, views in seen.items():
+        blocks.append(_gallery(results, views))
+        missing = 0 if images is None else images - views.originals
         if missing:
             text = (
                 f"View set {name}: {wording.plural(missing, 'image')} of the study {'has' if missing == 1 else 'have'}"
             )
             blocks.append(Note(f"{text} no view.", warning=True))
     lead = (
-        f"{wording.plural(len(indexes), 'set')} of generated views. Each original stands beside what was made from it; "
+        f"{wording.plural(len(seen), 'set')} of generated views. Each original stands beside what was made from it; "
         "examples are the first by the digest of their key at each level."
     )
-    total = sum(index.num_rows for index in indexes.values())
-    summary = f"{wording.plural(total, 'generated view')} in {wording.plural(len(indexes), 'set')}."
+    total = sum(views.count for views in seen.values())
+    summary = f"{wording.plural(total, 'generated view')} in {wording.plural(len(seen), 'set')}."
     return Section("views", "Generated views", lead, blocks, summary)
 
 
@@ -81,20 +80,24 @@ def _source(value: Any) -> str:
     return "per image" if value in (None, "table") else str(value)
 
 
-def _missing(results: Results, index: pa.Table) -> int:
-    manifest = results.manifest(["key"])
-    return manifest.num_rows - pc.count_distinct(index["key"]).as_py() if manifest is not None else 0
+class _Seen:
+    """What the index of a view set says, read once, shard by shard."""
+
+    def __init__(self, results: Results, name: str, mode: str):
+        self.name, self.mode = name, mode
+        self.column = "guidance_scale" if mode == "txt" else "noise_level"
+        self.levels = ByValue()
+        self.shards = self.count = self.originals = 0
+        for rows in results.view_index(name, ["key", self.column]):
+            self.shards += 1
+            self.count += len(rows)
+            self.originals += pc.count_distinct(rows["key"]).as_py()
+            self.levels.add(rows, self.column)
 
 
-def _gallery(results: Results, name: str, mode: str, index: pa.Table, column: str) -> Gallery:
-    words = column.replace("_", " ")
-    levels = sorted(pc.unique(index[column].drop_null()).to_pylist())
-    if len(levels) > GROUPS:
-        levels = [levels[round(i * (len(levels) - 1) / (GROUPS - 1))] for i in range(GROUPS)]
-    chosen = {}
-    for level in levels:
-        keys = pc.unique(index.filter(pc.equal(index[column], level))["key"]).slice(0, 5000).to_pylist()
-        chosen[level] = digest_order(keys)[:EXAMPLES]
+def _gallery(results: Results, of: _Seen) -> Gallery:
+    name, mode, words = of.name, of.mode, of.column.replace("_", " ")
+    chosen = {level: of.levels.examples(level, EXAMPLES) for level in of.levels.values(GROUPS)}
     wanted = [key for keys in chosen.values() for key in keys]
     originals, views = results.originals(wanted), results.views(name, wanted)
     rows = results.rows("data/manifest.parquet", tables.MANIFEST, wanted)

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,16 +13,15 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from genview import randomness
 from genview.config.methods import DIVA as DivaSettings
 from genview.config.training import Run
-from genview.data import manifest as manifests
 from genview.data import reader as readers
 from genview.encoders import build, look
 from genview.encoders.architecture import Architecture, describe
 from genview.errors import GenviewError
 from genview.foreground import pca
-from genview.training.data import composition
+from genview.training.data import composition, index
+from genview.training.data.index import Index
 from genview.training.data.precomputed import PrecomputedQuality
 from genview.training.data.samples import Form, Samples
-from genview.training.data.views import ViewIndex
 from genview.training.job import Job
 from genview.training.loop import batchnorm
 from genview.training.loop.watched import Watched
@@ -79,18 +79,16 @@ def _check_captions(rows, run: Run) -> None:
         )
 
 
-def _views(job: Job, keys) -> dict[str, ViewIndex]:
-    indexes = {}
-    for name in job.run.data.views:
-        index = indexes[name] = ViewIndex(name, job.views[name], keys)
-        if index.missing:
-            rows = index.rows_missing()
-            examples = ", ".join(keys[int(row)].as_py() for row in rows[:3])
-            text = f"view set {name}: {index.missing} images are missing, of {len(rows)} originals ({examples}, ...)"
-            if job.run.data.missing == "refuse":
+def _check_views(found: Index, run: Run) -> None:
+    for name, views in found.views.items():
+        if views.missing:
+            rows = views.first_missing(3)
+            examples = ", ".join(found.rows["key"][row].as_py() for row in rows)
+            total = len(found.rows)
+            text = f"view set {name}: {views.missing} images are missing, of {total} originals ({examples}, ...)"
+            if run.data.missing == "refuse":
                 raise GenviewError(f"{text}; generate them, or set data.missing to original")
             logger.warning("%s; the original stands in for them", text)
-    return indexes
 
 
 def _scorer(job: Job, preprocess: dict, device: torch.device) -> Scorer | None:
@@ -115,24 +113,35 @@ def _teacher(job: Job, device: torch.device) -> "Teacher | None":
 
 
 def _watched(job: Job, reader: readers.Reader, architecture: Architecture, seed: int) -> Watched:
-    rows = manifests.read(job.manifest, columns=["path", "offset", "length", "label"])
     preprocess = PreprocessCfg(**{**architecture.preprocess_cfg, "size": architecture.image_size})
     transform = image_transform_v2(preprocess, is_train=False)
     assert job.run.watch is not None
-    return Watched(job.run.watch, rows, reader.image, transform, seed)
+    return Watched(job.run.watch, job.manifest, reader.image, transform, seed)
+
+
+def prepare(job: Job) -> None:
+    """Write the run's index, once for all of its processes.
+
+    Raises:
+        GenviewError: views are not those of the manifest.
+    """
+    index.write(Path(job.index), job.manifest, {name: job.views[name] for name in job.run.data.views})
 
 
 def assemble(job: Job, device: torch.device) -> Assembly:
     """Open the data, load the quality encoder, build the method; nothing is read of the images yet.
+
+    The run's index was written before (`prepare`).
 
     Raises:
         GenviewError: captions, views or quality features are missing or do not belong to these images.
     """
     run = job.run
     seed = randomness.seed("training", job.seed, run.seed)
-    rows = manifests.read(job.manifest, columns=["key", "path", "offset", "length", "caption"]).combine_chunks()
+    found = Index(Path(job.index), {name: job.views[name] for name in run.data.views})
+    rows = found.rows
     _check_captions(rows, run)
-    indexes = _views(job, rows["key"])
+    _check_views(found, run)
     crops = composition.augmentations(run.data)
     settings = crops[0]
     teacher = _teacher(job, device)
@@ -147,11 +156,11 @@ def assemble(job: Job, device: torch.device) -> Assembly:
     preprocess.update(mean=list(settings.mean or preprocess["mean"]), std=list(settings.std or preprocess["std"]))
     precomputed = None
     if run.uses_text_quality and job.quality:
-        precomputed = PrecomputedQuality(job.quality.features, rows["key"].to_pylist())
+        precomputed = PrecomputedQuality(job.quality.features, rows["key"])
     samples = Samples(
         rows,
         readers.Reader(readers.data_root(job.dataset, job.manifest), maximum_pixels=job.dataset.maximum_pixels),
-        indexes,
+        found.views,
         run.data,
         Form(
             image_size=teacher.size if teacher else architecture.image_size,
@@ -181,7 +190,7 @@ def assemble(job: Job, device: torch.device) -> Assembly:
             method = METHODS[run.method.name](run, encoder, _scorer(job, preprocess, device))
         if run.model.anchor:
             method = Anchored(method, run.model.anchor)
-    missing = {name: index.missing for name, index in indexes.items()}
+    missing = {name: views.missing for name, views in found.views.items()}
     made_of = {"diffusion model": teacher.weights} if teacher else {}
     watched = _watched(job, samples.reader, architecture, seed) if run.watch else None
     return Assembly(architecture, samples, method, seed, missing, watched, made_of)

@@ -50,6 +50,11 @@ class Job(Block):
     logs: str
     """Folder of what holds times: throughput and TensorBoard's events."""
 
+    @property
+    def index(self) -> str:
+        """Where the run's index lies while it is trained (`data.index`)."""
+        return str(Path(self.checkpoints).with_name("index.arrow"))
+
 
 def identity(job: Job, code: str) -> dict[str, Any]:
     """What a run is made of: equal identities give equal numbers, and a checkpoint goes on under its own alone.

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 from safetensors import safe_open
 from torch import Tensor
@@ -18,7 +19,7 @@ class PrecomputedQuality:
     ``quality[row]`` is (background of the original [D], caption embedding [E]), float32, L2-normalised.
     """
 
-    def __init__(self, paths: Sequence[str | Path], keys: Sequence[str]):
+    def __init__(self, paths: Sequence[str | Path], keys: pa.ChunkedArray):
         """Check that the files belong together and to these keys.
 
         Args:
@@ -40,7 +41,7 @@ class PrecomputedQuality:
             except (OSError, RuntimeError, ValueError) as error:
                 raise GenviewError(f"{path}: cannot be read: {error}; make it again") from error
             start = self._starts[-1]
-            if metadata["keys"] != provenance.digest(list(keys[start : start + count])):
+            if metadata["keys"] != provenance.digest(keys.slice(start, count).to_pylist()):
                 raise GenviewError(f"{path}: made for other images than the manifest's; make it again")
             stamps.add(metadata["parameters"])  # code may differ by acceptance, see `tables.MAY_DIFFER`
             self._starts.append(start + count)

@@ -1,4 +1,4 @@
-"""Where each key's generated views are: references into a set's shards, aligned to the manifest's rows."""
+"""Where each key's generated views are: references into a set's shards, beside the manifest's rows."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,65 +12,90 @@ from genview.data.reader import Reader
 from genview.errors import GenviewError
 
 MISSING = -1
+_PARTS = (("shard", pa.int32()), ("offset", pa.int64()), ("length", pa.int32()))
+
+
+def columns(name: str) -> list[str]:
+    """Names of a view set's columns in a run's index."""
+    return [f"{name}.{part}" for part, _ in _PARTS]
+
+
+def fields(name: str, samples: int) -> list[pa.Field]:
+    """A view set's columns: for each of the samples number of the shard (-1: missing), first byte, number of bytes."""
+    return [pa.field(column, pa.list_(kind, samples)) for column, (_, kind) in zip(columns(name), _PARTS)]
+
+
+def places(keys: pa.ChunkedArray, index: str | Path, number: int, samples: int) -> list[pa.Array]:
+    """The columns of one shard.
+
+    Args:
+        keys: of the shard's images, in the manifest's order.
+        index: the shard's table of views.
+        number: the shard's.
+        samples: images per key.
+
+    Raises:
+        GenviewError: a view's key is not among the shard's images.
+    """
+    part = tables.read(index, tables.VIEWS, ("key", "sample", "offset", "length"))
+    values = {name: np.full((len(keys), samples), MISSING, kind.to_pandas_dtype()) for name, kind in _PARTS}
+    if len(part):
+        rows = pc.index_in(part["key"], value_set=keys.combine_chunks())
+        if rows.null_count:
+            unknown = part["key"].filter(pc.is_null(rows))[0].as_py()
+            raise GenviewError(
+                f"{index}: view of {unknown!r}, which is not in this shard of the manifest (and "
+                f"{rows.null_count - 1} more); the views were made for other images: generate them again"
+            )
+        place = (rows.to_numpy(), part["sample"].to_numpy())
+        values["shard"][place] = number
+        values["offset"][place] = part["offset"].to_numpy()
+        values["length"][place] = part["length"].to_numpy()
+    return [pa.FixedSizeListArray.from_arrays(pa.array(values[name].ravel(), kind), samples) for name, kind in _PARTS]
 
 
 class ViewIndex:
-    """References of one set of views; 16 bytes per image in memory.
+    """References of one set of views.
 
     Attributes:
         samples: images per key.
         missing: number of (key, sample) pairs of the manifest that have no image.
     """
 
-    def __init__(self, name: str, shards: Sequence[tuple[str | Path, str | Path]], keys: pa.ChunkedArray):
-        """Read the indexes.
+    def __init__(self, name: str, tars: Sequence[str | Path], rows: pa.Table):
+        """Take the set's columns of a run's index.
 
         Args:
             name: of the view set.
-            shards: (tar, index in Parquet) of each shard.
-            keys: the manifest's keys, in its order.
-
-        Raises:
-            GenviewError: an index is missing, shards were not made alike, or a view's key is not in the manifest.
+            tars: of its shards.
+            rows: its `columns`, a row for each of the manifest's.
         """
         self.name = name
-        self.tars = [Path(tar) for tar, _ in shards]
+        self.tars = [Path(tar) for tar in tars]
         self.reader = Reader(Path())
-        columns = ("key", "sample", "offset", "length")
-        tables.read_shards([index for _, index in shards], tables.VIEWS, ["sample"])  # made alike, or refused
-        parts = [tables.read(index, tables.VIEWS, columns) for _, index in shards]
-        self.samples = max((pc.max(part["sample"]).as_py() + 1 for part in parts if len(part)), default=1)
-        self._shard = np.full((len(keys), self.samples), MISSING, np.int32)
-        self._offset = np.zeros((len(keys), self.samples), np.int64)
-        self._length = np.zeros((len(keys), self.samples), np.int32)
-        value_set = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
-        for number, part in enumerate(parts):
-            if not len(part):
-                continue
-            rows = pc.index_in(part["key"], value_set=value_set)
-            if rows.null_count:
-                unknown = part["key"].filter(pc.is_null(rows))[0].as_py()
-                raise GenviewError(
-                    f"{shards[number][1]}: view of {unknown!r}, which is not in the manifest (and "
-                    f"{rows.null_count - 1} more); the views were made for other images: generate them again"
-                )
-            place = (rows.to_numpy(), part["sample"].to_numpy())
-            self._shard[place] = number
-            self._offset[place] = part["offset"].to_numpy()
-            self._length[place] = part["length"].to_numpy()
-        self.missing = int((self._shard == MISSING).sum())
+        self._rows = rows
+        self.samples = rows.schema.field(0).type.list_size
+        self.missing = sum(int(gaps.sum()) for gaps in self._gaps())
 
-    def rows_missing(self) -> np.ndarray:
-        """Rows of the manifest that lack a view, int64 [n]."""
-        return np.flatnonzero((self._shard == MISSING).any(axis=1))
+    def _gaps(self) -> list[np.ndarray]:
+        """Whether an image is missing, bool [n, samples], of neighbouring rows each."""
+        chunks = self._rows.column(0).chunks
+        return [(chunk.flatten().to_numpy() == MISSING).reshape(-1, self.samples) for chunk in chunks]
+
+    def first_missing(self, count: int) -> list[int]:
+        """The first rows of the manifest that lack a view."""
+        found: list[int] = []
+        start = 0
+        for gaps in self._gaps():
+            found += (start + np.flatnonzero(gaps.any(axis=1))[: count - len(found)]).tolist()
+            start += len(gaps)
+        return found
 
     def reference(self, row: int, draw: int) -> tuple[str, int, int] | None:
         """(path, offset, length) of one of the key's samples; None where that one is missing."""
         sample = draw % self.samples
-        shard = self._shard[row, sample]
-        if shard == MISSING:
-            return None
-        return str(self.tars[shard]), int(self._offset[row, sample]), int(self._length[row, sample])
+        shard, offset, length = (column[row][sample].as_py() for column in self._rows.columns)
+        return None if shard == MISSING else (str(self.tars[shard]), offset, length)
 
     def image(self, row: int, draw: int):
         """The view as an RGB image; None where it is missing.

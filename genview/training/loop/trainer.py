@@ -58,6 +58,9 @@ class Trainer:
                 "started; the batch, its negatives and its quality weights would be others, so it is not run"
             )
         self.identity = job.identity(what, what.code or provenance.code_digest("genview.training.__main__"))
+        if self.accelerator.is_main_process:
+            assembly.prepare(what)
+        self.accelerator.wait_for_everyone()
         self.assembly = assembly.assemble(what, self.device)
         self.identity["data"] |= self.assembly.made_of
         self.order = Order(
@@ -298,6 +301,7 @@ class Trainer:
                 self._export_kept(epoch, record)
             with atomic.writing(self.job.metrics) as partial:
                 shutil.copyfile(Path(self.job.checkpoints) / "metrics.jsonl", partial)
+            Path(self.job.index).unlink()
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
 

@@ -5,6 +5,7 @@ are functions of the weights alone, and looking changes nothing, so that a watch
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from genview import randomness
 from genview.config.training import Watch
+from genview.data import manifest as manifests
 from genview.neighbours import votes
 
 PER_CLASS = 16
@@ -65,7 +67,7 @@ class Watched:
 
     Args:
         settings: the run's block.
-        rows: of the manifest, one for each image of the run: path, offset, length, label.
+        manifest: the study's manifest, a row for each image of the run.
         read: from a row's path, offset and length to its RGB image.
         transform: the encoder's own, for inference.
         seed: of the run.
@@ -74,14 +76,15 @@ class Watched:
     def __init__(
         self,
         settings: Watch,
-        rows: pa.Table,
+        manifest: str | Path,
         read: Callable[[str, int, int], Image.Image],
         transform: Callable[[Image.Image], Tensor],
         seed: int,
     ):
         self.settings, self.read, self.transform = settings, read, transform
-        chosen = choose(rows["label"], settings.images, randomness.seed("watched images", seed))
-        self.rows = rows.take(chosen).to_pylist()
+        labels = manifests.read(manifest, columns=["label"])["label"]
+        chosen = choose(labels, settings.images, randomness.seed("watched images", seed))
+        self.rows = manifests.take(manifest, chosen, ["path", "offset", "length", "label"]).to_pylist()
         known = sorted({row["label"] for row in self.rows} - {None})
         self.labels = None
         if len(known) > 1:
