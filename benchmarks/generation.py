@@ -163,7 +163,7 @@ def measure(options: argparse.Namespace) -> dict:
         conditions = tables.read(folder / "conditions.parquet", tables.CONDITIONS)
         wanted = requests(conditions["key"].to_pylist(), conditions, "benchmark", view, seed=1)
         few = wanted[: options.one_at_a_time]
-        vectors = np.stack([embeddings.kept(folder / "scores.parquet")[few[0].key]])
+        vectors = np.stack([embeddings.kept(folder / "scores.parquet", conditions["key"])[few[0].key]])
         work = operations(loaded, view, few, vectors)
         theirs(folder, view, loaded, few[:1])  # warm
         slow, fast, slow_processor, fast_processor = [], [], [], []

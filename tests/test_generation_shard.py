@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import webdataset
 from generation import job, write_conditions, write_originals, write_scores
@@ -167,10 +168,22 @@ def test_member_names_give_the_keys_back(samples):
     assert not any("." in name.rpartition("/")[2] or name.startswith("__") for name in names)
 
 
+def test_embeddings_are_those_of_the_keys_wherever_they_lie(studies):
+    scores = studies[1] / "scores-0-of-1.parquet"
+    table = tables.read(scores, tables.SCORES, ["key", "embedding"])
+    for first, said, other in ((3, 3, []), (3, 0, []), (len(table) - 2, 1, ["nobody"])):
+        keys = table["key"].slice(first, 2)
+        found = embeddings.kept(scores, pa.chunked_array([*keys.chunks, pa.array(other, pa.string())]), said)
+        assert list(found) == keys.to_pylist()
+        for row, vector in enumerate(found.values(), first):
+            assert vector.tolist() == table["embedding"][row].as_py()
+
+
 @pytest.mark.parametrize("mode", ["img", "txt"])
 def test_any_image_can_be_made_again_from_its_json(models, studies, tmp_path, mode):
     made = make(studies[1], view_of(models, mode, samples=2, save_size=24, jpeg_quality=80), tmp_path)
-    vectors = embeddings.kept(studies[1] / "scores-0-of-1.parquet")
+    scores = studies[1] / "scores-0-of-1.parquet"
+    vectors = embeddings.kept(scores, tables.read(scores, tables.SCORES, ["key"])["key"])
     for name in sorted(name for name in made if name.endswith(".json"))[::7]:
         values = json.loads(made[name])
         vector = None if mode == "txt" else vectors[values["key"]]

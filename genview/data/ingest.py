@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 ENOUGH = 1000
 """Once so many images have failed, and more than the allowed share, the others are not opened."""
 
-_ROWS = pa.schema(
+ROWS = pa.schema(
     [field for field in tables.MANIFEST if field.name != "shard"]
     + [pa.field("source", pa.string()), pa.field("perceptual_hash", pa.uint64())]
 )
@@ -131,7 +131,7 @@ def opened(
         _refuse_listed(items, leaked, dataset.exclude, refusals)
         wanted = functools.partial(_without, items, leaked)
         total -= refusals.counts["leaked"]
-    good = spill.Rows(_ROWS, folder / "good")
+    good = spill.Rows(ROWS, folder / "good")
     allowed = dataset.maximum_rejects * total
     done = 0
     for here, checked in check.check(wanted(), len(items) - refusals.counts["leaked"], root, dataset):
@@ -170,11 +170,11 @@ def _without(items: spill.Rows, leaked: pa.Array) -> Iterator[pa.Table]:
 
 
 def _together(items: pa.Table, checked: pa.Table) -> pa.Table:
-    """Columns of ``_ROWS``: what was listed and what opening told."""
+    """Columns of ``ROWS``: what was listed and what opening told."""
     columns = {name: items[name] for name in ITEM.names} | {name: checked[name] for name in check.OPENED}
     # A file that the table writes otherwise than the disk is listed as the disk has it.
     columns["path"] = pc.coalesce(checked["path"], items["path"])
-    return pa.table({name: columns[name] for name in _ROWS.names}, schema=_ROWS)
+    return pa.table({name: columns[name] for name in ROWS.names}, schema=ROWS)
 
 
 def _too_many(refusals: Refusals, done: int, total: int, share: float, failures: str | Path | None) -> str:
@@ -206,7 +206,7 @@ def write(
     """Write the manifest: duplicates are refused, the others dealt to shards and sorted.
 
     Args:
-        rows: columns of ``_ROWS``, keys unique.
+        rows: columns of ``ROWS``, keys unique.
         refusals: duplicates are added.
         dataset: number of shards, and what is done about duplicates.
         manifest: Parquet file to write.
@@ -291,5 +291,5 @@ def _dealt(
         position += len(piece)
         piece = piece.filter(pa.array(kept))
         shard = cuts.shard_of(keys.digests(piece["key"]), piece["key"])
-        columns = {name: piece[name] for name in _ROWS.names} | {"shard": shard}
+        columns = {name: piece[name] for name in ROWS.names} | {"shard": shard}
         yield pa.table({name: columns[name] for name in tables.MANIFEST.names}, schema=tables.MANIFEST)

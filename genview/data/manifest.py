@@ -74,6 +74,14 @@ def place(path: str | Path, shard: str) -> tuple[int, int]:
     return before, before + inside
 
 
+def place_in_group(path: str | Path, shard: str) -> int:
+    """The row of a table of the shard's group (`keys.group_of`) at which the shard begins."""
+    _, shards = keys.parse_shard(shard)
+    group, groups = keys.parse_shard(keys.group_of(shard))
+    first = -(-group * shards // groups)
+    return place(path, shard)[0] - place(path, f"{first}-of-{shards}")[0]
+
+
 def count(path: str | Path) -> int:
     """How many images there are."""
     return pq.read_metadata(path).num_rows

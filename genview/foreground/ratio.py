@@ -1,7 +1,7 @@
 """Foreground ratio: share of an image's tokens above one global threshold (GenView, eq. 7, on the raw projection)."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,20 +31,20 @@ def foreground_ratio(scores: np.ndarray, threshold: float) -> np.ndarray:
     return above / values.shape[1]
 
 
-def read_scores(path: str | Path) -> tuple[pa.ChunkedArray, np.ndarray]:
-    """Keys [n] and scores fp16 [n, T] of one shard.
+def read_scores(path: str | Path) -> Iterator[tuple[pa.ChunkedArray, np.ndarray]]:
+    """Keys [n] and scores fp16 [n, T] of one shard, some rows at a time.
 
     Raises:
         GenviewError: images differ in their number of tokens.
     """
-    table = tables.read(path, tables.SCORES, ["key", "scores"]).combine_chunks()
-    if not len(table):
-        return table["key"], np.zeros((0, 1), np.float16)
-    column = table["scores"].combine_chunks()
-    lengths = np.diff(column.offsets.to_numpy())
-    if (lengths != lengths[0]).any():
-        raise GenviewError(f"{path}: images differ in their number of tokens")
-    return table["key"], column.flatten().to_numpy().reshape(len(table), lengths[0])
+    tokens = None
+    for piece in tables.batches(path, tables.SCORES, ["key", "scores"]):
+        column = piece["scores"].combine_chunks()
+        lengths = np.diff(column.offsets.to_numpy())
+        tokens = lengths[0] if tokens is None else tokens
+        if (lengths != tokens).any():
+            raise GenviewError(f"{path}: images differ in their number of tokens")
+        yield piece["key"], column.flatten().to_numpy().reshape(len(piece), tokens)
 
 
 def run(
@@ -74,11 +74,11 @@ def run(
     total = 0.0
     with tables.writing(tables.FOREGROUND_RATIO, ratio, tokens=str(_tokens(scores)), **stamp) as writer:
         for path in scores:
-            keys, values = read_scores(path)
-            # The stored scores are projections on the component before its orientation was known.
-            ratios = foreground_ratio(direction.sign * values.astype(np.float32), direction.threshold)
-            writer.write({"key": keys, "ratio": ratios.astype(np.float32)})
-            total += ratios.sum()
+            for keys, values in read_scores(path):
+                # The stored scores are projections on the component before its orientation was known.
+                ratios = foreground_ratio(direction.sign * values.astype(np.float32), direction.threshold)
+                writer.write({"key": keys, "ratio": ratios.astype(np.float32)})
+                total += ratios.sum()
     if writer.rows:
         logger.info("%d images, mean foreground ratio %.3f", writer.rows, total / writer.rows)
 

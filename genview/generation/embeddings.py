@@ -5,9 +5,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from PIL import Image
 
@@ -30,14 +32,26 @@ def digest(embedding: np.ndarray) -> str:
     return hashlib.sha256(embedding.tobytes()).hexdigest()[:16]
 
 
-def kept(path: str | Path) -> dict[str, np.ndarray]:
-    """The embeddings in a table of the foreground pass by key, float32 [E] each."""
-    table = tables.read(path, tables.SCORES, ["key", "embedding"])
-    if not len(table):
+def kept(path: str | Path, keys: pa.ChunkedArray, first: int = 0) -> dict[str, np.ndarray]:
+    """The embeddings of neighbouring images in a table of the foreground pass, float32 [E] by key.
+
+    Args:
+        path: the table, of these images or of more.
+        keys: of the images; those that the table lacks are left out.
+        first: the row at which they should begin; if they do not lie there, all rows are looked through.
+    """
+    columns = ["key", "embedding"]
+    rows = tables.read_rows(path, tables.SCORES, first, first + len(keys), columns)
+    if not rows["key"].combine_chunks().equals(keys.combine_chunks()):
+        wanted = keys.combine_chunks()
+        pieces = tables.batches(path, tables.SCORES, columns)
+        rows = pa.concat_tables(
+            [rows.slice(0, 0), *(piece.filter(pc.is_in(piece["key"], value_set=wanted)) for piece in pieces)]
+        )
+    if not len(rows):
         return {}
-    column = table["embedding"].combine_chunks()
-    values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1)
-    return dict(zip(table["key"].to_pylist(), values))
+    values = rows["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return dict(zip(rows["key"].to_pylist(), values.reshape(len(rows), -1)))
 
 
 @torch.inference_mode()
@@ -82,22 +96,29 @@ class Embeddings:
         return digest(self.values[key]) if key in self.values else None
 
 
+class Scores(NamedTuple):
+    """The table of the foreground pass that holds a shard, and the row at which the shard begins."""
+
+    table: str | Path
+    first: int
+
+
 def of_shard(
-    loaded: LoadedPipeline, rows: pa.Table, scores: str | Path | None, reader: Reader, batch_size: int
+    loaded: LoadedPipeline, rows: pa.Table, scores: Scores | None, reader: Reader, batch_size: int
 ) -> Embeddings:
     """The embeddings that the pipeline needs: kept ones if they are its own, else made from the original images.
 
     Args:
         loaded: the pipeline.
         rows: rows of the manifest.
-        scores: the table of the foreground pass that holds the shard; None: there is none.
+        scores: where the foreground pass's embeddings are; None: there are none.
         reader: reads the originals.
         batch_size: images that are encoded at once.
     """
     if loaded.mode == "txt" or not len(rows):
         return Embeddings()
     references = list(zip(*(rows[name].to_pylist() for name in ("key", "path", "offset", "length"))))
-    vectors = kept(scores) if scores else {}
+    vectors = kept(scores.table, rows["key"], scores.first) if scores else {}
     if vectors and _are_own(loaded, vectors, references, reader):
         missing = [key for key, *_ in references if key not in vectors]
         return Embeddings(

@@ -77,7 +77,7 @@ def of_study(study: Study, name: str, key: str, sample: int = 0) -> Repeated:
         reader = Reader(data_root(study.dataset, results / "data/manifest.parquet"))
         if values["embedding_from"] == "foreground":
             scores = results / f"foreground/{study.foreground.encoder}/scores/{keys.group_of(shard)}.parquet"
-            embedding = embeddings.kept(scores)[key]
+            embedding = embeddings.kept(scores, row["key"])[key]
         else:
             image = reader.image(*(row[column][0].as_py() for column in ("path", "offset", "length")))
             embedding = embeddings.encode(pipelines.load(view, placement.default()), [image], view.batch_size)[0]

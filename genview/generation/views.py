@@ -121,7 +121,10 @@ def _make(what: Shard, statistics: Statistics) -> None:
     statistics.requested = len(requests)
     began = time.perf_counter()
     reader = Reader(what.root, maximum_pixels=what.maximum_pixels)
-    vectors = embeddings.of_shard(loaded, rows, what.scores, reader, what.view.batch_size)
+    scores = None
+    if what.scores:
+        scores = embeddings.Scores(what.scores, manifests.place_in_group(what.manifest, what.shard))
+    vectors = embeddings.of_shard(loaded, rows, scores, reader, what.view.batch_size)
     statistics.embedding_from = vectors.origin
     statistics.seconds["encoding"] += time.perf_counter() - began
     made_from = {
