@@ -95,20 +95,20 @@ def mean_grey(images: Tensor) -> Tensor:
 def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
     """Hue turned by ``turns`` [N, 1, 1, 1] of a full circle, saturation and value kept (as through HSV)."""
     red, green, blue = images.unbind(1)
-    high, low = images.amax(1), images.amin(1)
-    chroma = high - low
-    divisor = torch.where(chroma > 0, chroma, 1.0)
-    sector = torch.where(
-        high == red,
-        (green - blue) / divisor,
-        torch.where(high == green, (blue - red) / divisor + 2, (red - green) / divisor + 4),
-    )
-    sector = sector + turns.view(-1, 1, 1) * 6
+    high = torch.maximum(torch.maximum(red, green), blue)
+    chroma = high - torch.minimum(torch.minimum(red, green), blue)
+    # Which channel is the largest, as 0 or 1: arithmetic, which a CPU does in a fifth of the time of comparisons.
+    is_red = (red - high).sign_().add_(1)
+    is_green = (green - high).sign_().add_(1).mul_(1 - is_red)
+    is_blue = (1 - is_red).sub_(is_green)
+    sector = ((green - blue) * is_red).addcmul_(blue - red, is_green).addcmul_(red - green, is_blue)
+    sector = sector.div_(chroma.clamp(min=1e-30)).add_(is_green, alpha=2).add_(is_blue, alpha=4)
+    sector = sector.add_(turns.view(-1, 1, 1) * 6)
     offsets = torch.arange(5, 0, -2, device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
     place = sector.unsqueeze(1) + offsets
-    place = place - (place * (1 / 6)).floor() * 6
+    place = place.sub_((place * (1 / 6)).floor_().mul_(6))
     share = torch.minimum(place, 4 - place).clamp_(0, 1)
-    return high.unsqueeze(1) - chroma.unsqueeze(1) * share
+    return high.unsqueeze(1) - share.mul_(chroma.unsqueeze(1))
 
 
 def jitter(images: Tensor, numbers: Tensor) -> Tensor:
@@ -151,9 +151,12 @@ def _along(images: Tensor, weights: Tensor, dim: int, radius: int) -> Tensor:
     padded, side = F.pad(images, padding, mode="reflect"), images.shape[dim]
     weights = weights.view(len(weights), -1, 1, 1, 1)
     total = padded.narrow(dim, radius, side) * weights[:, radius]
+    pair = torch.empty_like(total)
     for distance in range(1, radius + 1):
-        pair = padded.narrow(dim, radius - distance, side) + padded.narrow(dim, radius + distance, side)
-        total = torch.addcmul(total, pair, weights[:, radius + distance])
+        torch.add(
+            padded.narrow(dim, radius - distance, side), padded.narrow(dim, radius + distance, side), out=pair
+        )
+        total.addcmul_(pair, weights[:, radius + distance])
     return total
 
 
