@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MEMORY = "1GB"
 """What a database may hold in memory; Arrow's own buffers come on top."""
 
+THREADS = 4
+"""Each wants a part of that memory."""
+
 SUFFIX = ".aside"
 SHOWN = 20
 """Keys that `Some` names."""
@@ -193,7 +196,7 @@ def database(place: Path) -> Iterator[Database]:
 
     settings: dict[str, Any] = {
         "memory_limit": MEMORY,
-        "threads": len(os.sched_getaffinity(0)),
+        "threads": min(len(os.sched_getaffinity(0)), THREADS),
         "temp_directory": str(place / "sorted"),
         "preserve_insertion_order": False,  # every query whose order matters says so
         "autoinstall_known_extensions": False,

@@ -337,8 +337,9 @@ def batches(paths: str | Path | Sequence[str | Path], schema: pa.Schema, columns
 def _row_groups(paths: Sequence[str | Path], schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.Table]:
     for path in paths:
         with _opened(path, schema) as file:
-            for batch in file.iter_batches(ROW_GROUP, columns=list(columns), use_threads=False):
-                yield pa.Table.from_batches([batch])
+            # One by one: a reader of all row groups keeps the bytes of those that it is done with.
+            for number in range(file.num_row_groups):
+                yield file.read_row_group(number, columns=list(columns), use_threads=False)
 
 
 def read_rows(path: str | Path, schema: pa.Schema, first: int, end: int, columns: Sequence[str]) -> pa.Table:

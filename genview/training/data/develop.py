@@ -153,9 +153,7 @@ def _along(images: Tensor, weights: Tensor, dim: int, radius: int) -> Tensor:
     total = padded.narrow(dim, radius, side) * weights[:, radius]
     pair = torch.empty_like(total)
     for distance in range(1, radius + 1):
-        torch.add(
-            padded.narrow(dim, radius - distance, side), padded.narrow(dim, radius + distance, side), out=pair
-        )
+        torch.add(padded.narrow(dim, radius - distance, side), padded.narrow(dim, radius + distance, side), out=pair)
         total.addcmul_(pair, weights[:, radius + distance])
     return total
 
