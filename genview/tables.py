@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genview import __version__, atomic
@@ -359,6 +361,33 @@ def read_rows(path: str | Path, schema: pa.Schema, first: int, end: int, columns
             start = stop
         found = file.read_row_groups(groups, columns=list(columns))
     return found.slice(first - skipped, max(end - first, 0))
+
+
+def take(path: str | Path, schema: pa.Schema, rows: np.ndarray, columns: Sequence[str]) -> pa.Table:
+    """Some rows by their numbers, int64 [n] in any order; of the others one row group is in memory at a time.
+
+    Raises:
+        GenviewError: as `read`.
+    """
+    order = np.argsort(rows, kind="stable")
+    ascending, start = rows[order], 0
+    parts = [schema.empty_table().select(columns)]
+    for piece in batches(path, schema, columns):
+        inside = ascending[np.searchsorted(ascending, start) : np.searchsorted(ascending, start + len(piece))]
+        parts.append(piece.take(inside - start))
+        start += len(piece)
+    return pa.concat_tables(part.replace_schema_metadata() for part in parts).take(np.argsort(order, kind="stable"))
+
+
+def with_keys(path: str | Path, schema: pa.Schema, keys: pa.Array, columns: Sequence[str]) -> pa.Table:
+    """The rows of some keys, in the table's order; of the others one row group is in memory at a time.
+
+    Raises:
+        GenviewError: as `read`.
+    """
+    parts = [schema.empty_table().select(columns)]
+    parts += [piece.filter(pc.is_in(piece["key"], value_set=keys)) for piece in batches(path, schema, columns)]
+    return pa.concat_tables(part.replace_schema_metadata() for part in parts)
 
 
 def metadata(path: str | Path) -> dict[str, str]:

@@ -31,6 +31,9 @@ JUDGED = ("class", "colour")
 EXAMPLES = 12
 """Originals in the picture of examples."""
 
+DETAILS = ["key", "path", "offset", "length", "attributes"]
+"""Of an original."""
+
 Row = dict[str, Any]
 logger = logging.getLogger(__name__)
 
@@ -126,7 +129,7 @@ def _pairs(audit: Audit, of: Views, seed: int) -> tuple[list[Pair], int]:
     most = max(audit.images, audit.diversity_images)
     chosen = randomness.sample(_keys(of.indexes), most, "draw", seed, "audit")
     wanted = pa.array(chosen, pa.string())
-    rows = manifests.with_keys(of.manifest, wanted, ["path", "offset", "length", "attributes"]).to_pylist()
+    rows = tables.with_keys(of.manifest, tables.MANIFEST, wanted, DETAILS).to_pylist()
     originals = {row["key"]: row for row in rows}
     samples: dict[str, list[Row]] = {}
     for path, tar in zip(of.indexes, of.tars):

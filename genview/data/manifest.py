@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -102,27 +101,6 @@ def without_caption(path: str | Path) -> Some:
                 first += tuple(keys.slice(0, SHOWN - len(first)).to_pylist())
             count += nulls
     return Some(count, first)
-
-
-def take(path: str | Path, rows: np.ndarray, columns: Sequence[str]) -> pa.Table:
-    """Some rows by their numbers, int64 [n] in any order; of the others one row group is in memory at a time."""
-    order = np.argsort(rows, kind="stable")
-    ascending, parts, start = rows[order], [], 0
-    for piece in tables.batches(path, tables.MANIFEST, columns):
-        inside = ascending[np.searchsorted(ascending, start) : np.searchsorted(ascending, start + len(piece))]
-        parts.append(piece.take(inside - start))
-        start += len(piece)
-    found = pa.concat_tables(parts) if parts else tables.read(path, tables.MANIFEST, columns)
-    return found.take(np.argsort(order, kind="stable"))
-
-
-def with_keys(path: str | Path, keys: pa.Array, columns: Sequence[str]) -> pa.Table:
-    """The rows of some keys, in the manifest's order; of the others one row group is in memory at a time."""
-    parts = [
-        piece.filter(pc.is_in(piece["key"], value_set=keys))
-        for piece in tables.batches(path, tables.MANIFEST, ["key", *columns])
-    ]
-    return pa.concat_tables(parts) if parts else tables.read(path, tables.MANIFEST, ["key", *columns])
 
 
 def shard_rows(path: str | Path, shard: str) -> pa.Table:

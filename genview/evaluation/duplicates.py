@@ -23,7 +23,6 @@ from genview import atomic, placement, tables
 from genview.config.dataset import Dataset as Collection
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Duplicates
-from genview.data import manifest as manifests
 from genview.data.reader import Reader, data_root
 from genview.encoders import look
 from genview.errors import GenviewError
@@ -67,7 +66,7 @@ class Pretraining:
     def originals(self, keys: set[str]) -> Callable[[str], Image.Image]:
         """A function that opens any of some images by its key."""
         wanted = pa.array(sorted(keys), pa.string())
-        rows = manifests.with_keys(self.manifest, wanted, ["path", "offset", "length"])
+        rows = tables.with_keys(self.manifest, tables.MANIFEST, wanted, ["key", "path", "offset", "length"])
         where = {row["key"]: (row["path"], row["offset"], row["length"]) for row in rows.to_pylist()}
         reader = Reader(data_root(self.dataset, self.manifest))
         return lambda key: reader.image(*where[key])

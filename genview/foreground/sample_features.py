@@ -11,7 +11,6 @@ import torch
 from genview import atomic, placement, progress, randomness, tables
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
-from genview.data import manifest as manifests
 from genview.data.reader import Reader, data_root
 from genview.encoders import loader, look
 from genview.errors import GenviewError
@@ -73,7 +72,7 @@ def run(
     """
     keys = tables.batches(manifest, tables.MANIFEST, ["key"])
     rows = sample((key for piece in keys for key in piece["key"].to_pylist()), count, seed)
-    chosen = manifests.take(manifest, rows, ["key", "path", "offset", "length"])
+    chosen = tables.take(manifest, tables.MANIFEST, rows, ["key", "path", "offset", "length"])
     encoder = look.load(config, placement.default())
     reader = Reader(data_root(dataset, manifest))
     shown: list[np.ndarray] = []

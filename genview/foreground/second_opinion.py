@@ -12,18 +12,20 @@ import pyarrow as pa
 from genview import placement, tables
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
-from genview.data import manifest as manifests
 from genview.data.reader import Reader, data_root
 from genview.encoders import loader, look
 from genview.foreground.token_cut import token_cut
 from genview.foreground.token_scores import as_lists
 
 
-def chosen(ratios: pa.Table, count: int) -> list[str]:
-    """Keys at equal steps of the ratio's rank, from the least to the most foreground; at most so many."""
-    ordered = ratios.sort_by([("ratio", "ascending"), ("key", "ascending")])["key"]
-    places = np.unique(np.linspace(0.02, 0.98, count) * (len(ordered) - 1)).astype(int) if len(ordered) else []
-    return [ordered[int(place)].as_py() for place in places]
+def chosen(ratios: str | Path, count: int) -> pa.ChunkedArray:
+    """Keys at equal steps of the ratio's rank, from the least to the most foreground; at most so many.
+
+    Images of one ratio are in the table's order, which is that of chance.
+    """
+    order = np.argsort(tables.read(ratios, tables.FOREGROUND_RATIO, ["ratio"])["ratio"].to_numpy(), kind="stable")
+    places = np.unique((np.linspace(0.02, 0.98, count) * (len(order) - 1)).astype(int)) if len(order) else []
+    return tables.take(ratios, tables.FOREGROUND_RATIO, order[places].astype(np.int64), ["key"])["key"]
 
 
 def run(
@@ -52,8 +54,8 @@ def run(
     Raises:
         GenviewError: an image cannot be read any more.
     """
-    keys = chosen(tables.read(ratios, tables.FOREGROUND_RATIO), images)
-    rows = manifests.with_keys(manifest, pa.array(keys, pa.string()), ["path", "offset", "length"])
+    keys = chosen(ratios, images)
+    rows = tables.with_keys(manifest, tables.MANIFEST, keys, ["key", "path", "offset", "length"])
     encoder = look.load(config, placement.default())
     foreground = np.zeros((0, encoder.num_tokens), bool)
     if len(rows) and encoder.num_tokens > 1:

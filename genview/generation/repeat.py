@@ -13,10 +13,9 @@ import pyarrow as pa
 import transformers
 from PIL import Image
 
-from genview import placement, words
+from genview import placement, tables, words
 from genview.config.study import Study
 from genview.data import keys
-from genview.data import manifest as manifests
 from genview.data.reader import Reader, data_root
 from genview.errors import GenviewError
 from genview.generation import embeddings, members, pipelines
@@ -65,7 +64,8 @@ def of_study(study: Study, name: str, key: str, sample: int = 0) -> Repeated:
     view, results = study.views[name], Path(study.results, study.study)
     if not 0 <= sample < view.samples:
         raise GenviewError(f"views.{name}.samples is {view.samples}: there is no sample {sample}; they count from 0")
-    row = manifests.with_keys(results / "data/manifest.parquet", pa.array([key]), ["shard", "path", "offset", "length"])
+    columns = ["key", "shard", "path", "offset", "length"]
+    row = tables.with_keys(results / "data/manifest.parquet", tables.MANIFEST, pa.array([key]), columns)
     if not len(row):
         raise GenviewError(f"{results}/data/manifest.parquet: no image {key!r}; keys are paths without their suffixes")
     shard = keys.shard_names(study.dataset.shards)[row["shard"][0].as_py()]

@@ -1,11 +1,11 @@
 """Section: the principal direction of the tokens, its orientation, the masks and the foreground ratio."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from genview import tables
 from genview.report import drawing, pictures, wording
@@ -32,7 +32,10 @@ def section(study: StudyResults) -> Section | None:
     """Histogram with threshold, evidence for the orientation, masks over images, ratios, true share."""
     results = study.artifacts
     folder = f"foreground/{results.encoder}"
-    ratios = results.table(f"{folder}/foreground_ratio.parquet", tables.FOREGROUND_RATIO)
+    table = results.folder / folder / "foreground_ratio.parquet"
+    ratios = None
+    if table.is_file():
+        ratios = tables.read(table, tables.FOREGROUND_RATIO, ["ratio"])["ratio"].to_numpy()
     component, record = results.pca(), results.json(f"{folder}/pca.json") or {}
     batches = list(results.score_batches(SAMPLE))
     if ratios is None and component is None:
@@ -46,13 +49,13 @@ def section(study: StudyResults) -> Section | None:
             scores = np.concatenate([values for _, values in batches])
             blocks.append(_histogram(scores, threshold))
             blocks += _orientation(scores, record)
-    if ratios is not None and ratios.num_rows:
+    if ratios is not None and len(ratios):
         blocks.append(_ratios(ratios, results.configuration["noise_level"]["levels"]))
-        truth, correlation = _truth(results, ratios)
+        truth, correlation = _truth(results, table)
         blocks += truth
         if component is not None and batches:
-            blocks += _masks(results, ratios, threshold, record)
-        blocks += _second_opinion(results, ratios)
+            blocks += _masks(results, table, ratios, threshold, record)
+        blocks += _second_opinion(results, table)
     share = results.configuration["pca"]["foreground_share"]
     lead = (
         "The first principal component of the encoder's patch tokens is taken to separate foreground from background. "
@@ -130,8 +133,7 @@ def _orientation(scores: np.ndarray, record: dict[str, Any]) -> list[Block]:
     return blocks
 
 
-def _ratios(ratios: pa.Table, levels: list[int]) -> Figure:
-    values = ratios["ratio"].to_numpy()
+def _ratios(values: np.ndarray, levels: list[int]) -> Figure:
     bounds = np.linspace(0, 1, len(levels) + 1)
     bins = len(levels) * max(1, round(min(40, 2 * len(values) ** 0.5) / len(levels)))
     with drawing.figure() as (figure, axes):
@@ -154,10 +156,11 @@ def _three(value: float) -> str:
     return f"{value:.3f}".replace("-", "\u2212")
 
 
-def _truth(results: Results, ratios: pa.Table) -> tuple[list[Block], float | None]:
+def _truth(results: Results, table: Path) -> tuple[list[Block], float | None]:
     """The ratio against the true share, and their correlation, where the source knows the truth."""
     if all(rows["foreground_share"].null_count == len(rows) for rows in results.manifest(["foreground_share"])):
         return [], None
+    ratios = tables.read(table, tables.FOREGROUND_RATIO)
     joined = ratios.join(pa.concat_tables(results.manifest(["key", "foreground_share"])), "key").drop_null()
     truth, ratio = joined["foreground_share"].to_numpy(), joined["ratio"].to_numpy()
     if len(truth) < 3 or truth.std() == 0 or ratio.std() == 0:
@@ -184,10 +187,10 @@ def _cuts(results: Results) -> dict[str, tuple[float, np.ndarray]]:
     return {row["key"]: (row["ratio"], np.asarray(row["foreground"], bool)) for row in rows}
 
 
-def _second_opinion(results: Results, ratios: pa.Table) -> list[Block]:
+def _second_opinion(results: Results, table: Path) -> list[Block]:
     """The two ratios of some images against each other."""
     cuts = _cuts(results)
-    some = ratios.filter(pc.is_in(ratios["key"], pa.array(cuts, pa.string())))
+    some = tables.with_keys(table, tables.FOREGROUND_RATIO, pa.array(cuts, pa.string()), ["key", "ratio"])
     known = dict(zip(some["key"].to_pylist(), some["ratio"].to_pylist()))
     both = np.array([(known[key], share) for key, (share, _) in cuts.items() if key in known])
     if len(both) < 3:
@@ -208,13 +211,20 @@ def _second_opinion(results: Results, ratios: pa.Table) -> list[Block]:
     return [Figure("second-opinion", text, f"Scatter of TokenCut's share over the foreground ratio. {words}", words)]
 
 
-def _masks(results: Results, ratios: pa.Table, threshold: float, record: dict[str, Any]) -> list[Block]:
+def _equal_steps(count: int) -> np.ndarray:
+    """Places of the examples among so many."""
+    return np.unique((np.linspace(0.03, 0.97, EXAMPLES) * max(count - 1, 0)).astype(int))[:count]
+
+
+def _masks(results: Results, table: Path, ratios: np.ndarray, threshold: float, record: dict[str, Any]) -> list[Block]:
     cuts = _cuts(results)
     if cuts:  # those with two masks are shown
-        ratios = ratios.filter(pc.is_in(ratios["key"], pa.array(cuts, pa.string())))
-    order = np.argsort(ratios["ratio"].to_numpy(), kind="stable")
-    places = np.unique(np.linspace(0.03, 0.97, EXAMPLES) * (len(order) - 1)).astype(int)
-    rows = [ratios.slice(int(order[place]), 1).to_pylist()[0] for place in places]
+        some = tables.with_keys(table, tables.FOREGROUND_RATIO, pa.array(cuts, pa.string()), ["key", "ratio"])
+        some = some.take(np.argsort(some["ratio"].to_numpy(), kind="stable"))
+        rows = some.take(_equal_steps(len(some))).to_pylist()
+    else:
+        order = np.argsort(ratios, kind="stable")[_equal_steps(len(ratios))]
+        rows = tables.take(table, tables.FOREGROUND_RATIO, order, ["key", "ratio"]).to_pylist()
     keys = [row["key"] for row in rows]
     originals, scores = results.originals(keys), results.scores_of(keys)
     if not scores:

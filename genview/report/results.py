@@ -119,7 +119,7 @@ class Results:
         file, keys = self.folder / path, list(keys)
         if not keys or not file.is_file():
             return {}
-        found = tables.read(file, schema, filters=[("key", "in", keys)])
+        found = tables.with_keys(file, schema, pa.array(keys, pa.string()), schema.names)
         return {row["key"]: row for row in found.to_pylist()}
 
     def originals(self, keys: Iterable[str]) -> dict[str, Image.Image]:
