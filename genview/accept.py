@@ -68,7 +68,7 @@ def _named(word: str, results: Path) -> Iterator[Found]:
     found = [item for item in every if word in (EVERYTHING, item[1]["rule"], item[1].get("stage"))]
     if not found:
         known = sorted({note["rule"] for _, note in every})
-        raise GenviewError(f"{word!r} is no file and no stage of {results}; there are {words.listed(known, 40)}")
+        raise GenviewError(f"{word!r} is neither a file nor a stage of {results}; there are {words.listed(known, 40)}")
     yield from found
 
 

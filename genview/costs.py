@@ -78,7 +78,7 @@ def hours(results: str | Path, log: str | Path | None, benchmark: str | Path | N
     """Hours that a job took by the wall clock, all attempts together; with several GPUs, times their number."""
     found = {}
     if log:
-        with contextlib.suppress(ValueError):  # the log of a job that is no part of the study
+        with contextlib.suppress(ValueError):  # the log of a job that is not part of the study
             found = read(attempts_of(results, log))
     seconds = max(float(found.get("seconds", 0.0)), benchmark_seconds(benchmark) if benchmark else 0.0)
     return seconds / 3600 * max(1, int(found.get("gpus", 1)))

@@ -54,7 +54,7 @@ def digest(source: str | bytes, filename: str = "<source>") -> str:
     """SHA-256 of the meaning of Python source, in hexadecimal: equal on all versions of Python that can read it.
 
     Raises:
-        SyntaxError: it is no Python.
+        SyntaxError: it is not Python.
     """
     tree = ast.parse(source, filename=filename)
     return hashlib.sha256("\n".join(_described(tree)).encode()).hexdigest()

@@ -32,7 +32,7 @@ def test_the_time_of_stopped_and_killed_attempts_is_added_up(tmp_path):
     assert costs.hours(tmp_path, log) == pytest.approx(2 * 100 / 3600, rel=0.1), "two GPUs cost twice"
     with costs.counted(file, log, "b", 2):
         pass
-    assert costs.read(file)["seconds"] < 5, "what was made otherwise is no cost of what is there"
+    assert costs.read(file)["seconds"] < 5, "what was made otherwise is not a cost of what is there"
 
 
 def test_the_report_lists_what_was_accepted_and_counts_all_attempts(tmp_path):
@@ -76,7 +76,7 @@ def test_a_dear_change_stops_before_the_first_job_and_may_be_done_or_accepted(tm
     assert work.planned(*SMOKE, "--config", "confirm_hours=13") == {"manifest": 1}
 
     accept = ("-m", "genview", "accept", "--config", "config/smoke.yaml")
-    assert "is no file and no stage" in work.python(*accept, "nothing", "--reason", "x", check=False).stderr
+    assert "is neither a file nor a stage" in work.python(*accept, "nothing", "--reason", "x", check=False).stderr
     assert "say why" in work.python(*accept, "manifest", "--reason", " ", check=False).stderr
     second = "results/smoke/data/rejected.parquet"
     assert "manifest: 1 accepted" in work.python(*accept, second, "--reason", "a name is new").stdout

@@ -1,4 +1,4 @@
-"""The same value means the same in every source: a list is a list of captions, nothing is nothing, -1 is no class."""
+"""The same value means the same in every source: a list is several captions, nothing is nothing, -1 is not a class."""
 
 import json
 import tempfile

@@ -26,7 +26,7 @@ def test_any_text_comes_through_a_delimited_table(rows, suffix):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"t{suffix}"
         with open(path, "w", newline="", encoding="utf-8") as file:
-            # A row of one empty field would be an empty line, which is no row in CSV: the third column prevents it.
+            # A row of one empty field would be an empty line, which is not a row in CSV: the third column prevents it.
             writer = csv.writer(file, delimiter="\t" if suffix == ".tsv" else ",", quoting=csv.QUOTE_ALL)
             writer.writerows([("image", "prompt", "n"), *((a, b, 1) for a, b in rows)])
         found = [row for batch in source_table.text_batches(path, ["image", "prompt"]) for row in batch.to_pylist()]
@@ -56,7 +56,7 @@ def test_numbers_categories_and_nulls_of_parquet(tmp_path):
 
 def test_nan_in_a_numeric_column_is_refused_with_its_row(tmp_path):
     pq.write_table(pa.table({"image": ["a.png", "b.png"], "share": [0.5, float("nan")]}), tmp_path / "t.parquet")
-    with pytest.raises(GenviewError, match=r"1 values of 'share' are no numbers in .*\n  row 2: 'nan'"):
+    with pytest.raises(GenviewError, match=r"1 values of 'share' are not numbers in .*\n  row 2: 'nan'"):
         listed(tmp_path / "t.parquet", foreground_share_column="share")
 
 

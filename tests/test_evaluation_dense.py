@@ -99,7 +99,7 @@ def test_labels_follow_moving_objects():
     result = label_propagation.score(masks, truths)
     assert result.region > 0.8 and result.contour > 0.9
     still = label_propagation.score([truths[0]] * len(truths), truths)
-    assert still.region < 0.5  # a mask that does not move is no answer
+    assert still.region < 0.5  # a mask that does not move is not an answer
 
 
 def test_a_step_looks_no_farther_than_its_radius():

@@ -49,7 +49,7 @@ def test_a_list_names_its_images(dataset, tmp_path):
     names.write_text("\n".join(dataset.train.name_of(index) for index in (7, 3)) + "\n")
     assert finetune.labelled_subset(dataset, 0.01, 0, names).tolist() == [3, 7]
     names.write_text("nobody\n")
-    with pytest.raises(GenviewError, match="'nobody' is no training image"):
+    with pytest.raises(GenviewError, match="'nobody' is not a training image"):
         finetune.labelled_subset(dataset, 0.01, 0, names)
     with pytest.raises(GenviewError, match="cannot be read"):
         finetune.labelled_subset(dataset, 0.01, 0, tmp_path / "missing.txt")
@@ -61,7 +61,7 @@ def test_published_rates_by_share():
     assert settings.rates_of(0.1) == (FinetuneRates(classifier=0.2, backbone=0.02),)
     with pytest.raises(ValidationError, match="lists"):
         Finetune(lists={"0.5": "some.txt"})
-    with pytest.raises(ValidationError, match="no share"):
+    with pytest.raises(ValidationError, match="not a share"):
         Finetune(rates={"few": ()})
 
 

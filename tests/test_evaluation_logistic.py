@@ -75,7 +75,7 @@ def test_neighbours_agree_with_scikit_learn(digits):
 def test_accuracies_by_hand():
     scores = np.array([[3.0, 2, 1], [1, 3, 2], [1, 3, 2], [0, 0, 0]])
     labels = np.array([0, 1, 2, 0])
-    assert accuracy.hits(scores, labels, 1).tolist() == [True, True, False, False]  # a tie is no hit
+    assert accuracy.hits(scores, labels, 1).tolist() == [True, True, False, False]  # a tie is not a hit
     assert accuracy.hits(scores, labels, 2).tolist() == [True, True, True, False]
     assert accuracy.mean_per_class(accuracy.hits(scores, labels, 1), labels) == pytest.approx((0.5 + 1 + 0) / 3)
 

@@ -61,5 +61,5 @@ def test_what_is_no_ratio_is_refused(bad):
 
 
 def test_ratios_of_another_number_of_tokens_are_refused():
-    with pytest.raises(GenviewError, match="no multiples of 1/49"):
+    with pytest.raises(GenviewError, match="not multiples of 1/49"):
         noise.adaptive_level(np.array([0.5]), tokens=49)

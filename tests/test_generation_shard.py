@@ -120,7 +120,7 @@ def test_work_of_other_settings_is_not_taken_up(tmp_path):
 
 
 def test_work_of_other_conditions_is_not_taken_up(models, studies, tmp_path, monkeypatch):
-    """Conditions are read from a file, so they are no part of the folder's digest: each image is bound to its own."""
+    """Conditions are read from a file, so they are not part of the folder's digest: each image is bound to its own."""
     view = view_of(models, "img")
     with monkeypatch.context() as patch:
         patch.setattr(views, "_pack", lambda *_: (_ for _ in ()).throw(RuntimeError("stop before packing")))

@@ -32,7 +32,7 @@ def run(stage: str, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Files of all stages, each made by its own command in a folder that is no checkout."""
+    """Files of all stages, each made by its own command in a folder that is not a checkout."""
     folder, before = tmp_path_factory.mktemp("alone"), Path.cwd()
     os.chdir(folder)
     Path("mine.yaml").write_text(CONFIGURATION)

@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> None:
     """Accept artifacts, and say which.
 
     Raises:
-        GenviewError: something named is no artifact, no rule and no stage of the study.
+        GenviewError: something named is neither an artifact nor a rule nor a stage of the study.
     """
     study = load.load(options.config)
     for line in accept.run(options.what, options.reason, Path(study.results, study.study)):

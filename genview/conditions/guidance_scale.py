@@ -114,7 +114,7 @@ def _score_table(
         if missing.count or unknown.count:
             raise GenviewError(
                 f"the guidance scores are not those of the manifest: {missing.count} images have none, {unknown.count} "
-                f"keys are no image ({', '.join(map(repr, [*missing.first[:3], *unknown.first[:3]]))}); remake them"
+                f"keys name no image ({', '.join(map(repr, [*missing.first[:3], *unknown.first[:3]]))}); remake them"
             )
         yield (piece["score"] for piece in found.pieces)
 

@@ -48,7 +48,7 @@ Level = Annotated[int, Field(ge=0, le=999)]
 """A noise level: an index into the image-noising schedule."""
 
 Scale = Annotated[float, Field(ge=1, le=50)]
-"""A classifier-free guidance scale; 1 is no guidance."""
+"""A classifier-free guidance scale; 1: no guidance."""
 
 
 class Mark:

@@ -159,7 +159,7 @@ class Finetune(Block):
             try:
                 float(name)
             except ValueError:
-                raise ValueError(f"rates: {name!r} is no share") from None
+                raise ValueError(f"rates: {name!r} is not a share") from None
         if not self.rates or not all(self.rates.values()) or not self.subset_seeds:
             raise ValueError("rates, each of its shares, and subset_seeds need at least one entry")
         return self
@@ -247,7 +247,7 @@ class Interpolate(Block):
     def _in_per_cent(self) -> "Interpolate":
         for alpha in self.alphas:
             if abs(100 * alpha - round(100 * alpha)) > 1e-6:
-                raise ValueError(f"alphas: {alpha} is no whole number of per cent")
+                raise ValueError(f"alphas: {alpha} is not a whole number of per cent")
         return self
 
 

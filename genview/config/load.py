@@ -71,7 +71,7 @@ _KIND = re.compile(r"^(literal\[.*|constrained-\w+|(int|float|str|bool|none)|tup
 
 def _location(error: dict[str, Any]) -> tuple[int | str, ...]:
     parts = tuple(part for part in error["loc"] if not _KIND.match(str(part)))
-    # The name of the chosen method is no key.
+    # The name of the chosen method is not a key.
     return tuple(part for before, part in zip((None, *parts), parts) if not (before == "method" and part in BLOCKS))
 
 
@@ -137,7 +137,7 @@ def pins_of(study: Study) -> dict[str, Any]:
     """The settings that the lock of a study adds to it, as nested mappings.
 
     Raises:
-        GenviewError: the file that it names is no lock.
+        GenviewError: the file that it names is not a lock.
     """
     known = lock.read(study.weights_lock) if study.weights_lock else None
     return lock.pins(study.model_dump(mode="json"), known) if known else {}

@@ -55,7 +55,7 @@ class Refusals:
         self.first: list[str] = []
         """The first failures, in words."""
         self.others: list[str] = []
-        """The first that are no failures."""
+        """The first that are not failures."""
 
     def add(self, key: str | None, source: str, reason: str, kind: str) -> None:
         """Refuse an item; text that is not Unicode is kept escaped."""
@@ -123,7 +123,7 @@ class Listing:
         self._count += 1
 
     def reject(self, key: str | None, source: str, reason: str, kind: str = "invalid") -> None:
-        """List an item that is no image of the study; it counts towards ``count`` like any other."""
+        """List an item that is not an image of the study; it counts towards ``count`` like any other."""
         self.refusals.add(key, source, reason, kind)
         self._count += 1
 

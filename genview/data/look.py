@@ -142,7 +142,7 @@ def _webdataset(dataset: Dataset) -> Look:
 def _folder(dataset: Dataset) -> Look:
     root = Path(dataset.path)
     if not root.is_dir():
-        raise GenviewError(f"{dataset.path}: is no folder")
+        raise GenviewError(f"{dataset.path}: is not a folder")
     images = captions = False
     inner = [child for child in root.iterdir() if child.is_dir() and not names.hidden(child.name)]
     for _, files in source_folder.folders(root):

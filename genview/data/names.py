@@ -24,7 +24,7 @@ def is_image(name: str) -> bool:
 
 
 def refusal(name: str) -> str | None:
-    """Why a file is no image of ours although its name says that it is a picture; None for all other names."""
+    """Why a file is not an image of ours although its name says that it is a picture; None for all other names."""
     suffix = extension(name)
     if suffix in keys.EXTENSIONS:
         return None

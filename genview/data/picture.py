@@ -1,4 +1,4 @@
-"""An image that is no file of its own, on its way into ``images.tar``."""
+"""An image that is not a file of its own, on its way into ``images.tar``."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -47,7 +47,7 @@ def collect(dataset: Dataset, listing: Listing) -> None:
             text = beside.get(names.normal(keys.key_of(name)))
             _add(root, path, text and (f"{folder}/{text}" if folder else text), listing)
     if ignored:
-        log.info("%s: %d files are no images and no captions; left out", dataset.path, ignored)
+        log.info("%s: %d files are neither images nor captions; left out", dataset.path, ignored)
     if not found:
         other = next((path for path in root.rglob("*.tar") if path.is_file()), None)
         hint = f"; it holds tars, such as {other.name}: write source: webdataset" if other else ""

@@ -174,7 +174,7 @@ def _row(index: int, row: dict[str, Any], source: Source, classes: Sequence[str]
 
     share = row.get(source.foreground_share) if source.foreground_share else None
     if share is not None and not (isinstance(share, (int, float)) and 0 <= share <= 1):
-        return refused(f"{source.foreground_share!r} is no number in [0, 1]")
+        return refused(f"{source.foreground_share!r} is not a number in [0, 1]")
     try:
         captions = values.captions(values.within(row, source.caption))
     except values.UnusableValue as error:

@@ -127,7 +127,7 @@ def collect(dataset: Dataset, listing: Listing) -> None:
     Rows of one image with different captions are one image with several captions.
 
     Raises:
-        GenviewError: the table is missing or malformed, has no rows, or a foreground share is no number in [0, 1].
+        GenviewError: the table is missing or malformed, has no rows, or a foreground share is not a number in [0, 1].
     """
     table, columns = look(dataset)
     log.info("%s: %s; %s", dataset.path, table.told, columns.told)
@@ -143,8 +143,8 @@ def collect(dataset: Dataset, listing: Listing) -> None:
             _add_row(listing, row, entry, columns, root, bad_shares)
     if bad_shares:
         raise GenviewError(
-            f"{dataset.path}: {len(bad_shares)} values of {columns.foreground_share!r} are no numbers in [0, 1]; leave "
-            "a field empty where the share is not known:" + shown(bad_shares)
+            f"{dataset.path}: {len(bad_shares)} values of {columns.foreground_share!r} are not numbers in [0, 1]; "
+            "leave a field empty where the share is not known:" + shown(bad_shares)
         )
     if not row:
         raise GenviewError(f"{dataset.path}: the table has a header but no rows")

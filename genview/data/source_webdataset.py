@@ -265,7 +265,7 @@ def _sample(tar: str, key: str, parts: Parts, reader: Reader, fields: Fields, se
         label = _label(texts, record, fields)
         share = record.get(fields.foreground_share) if fields.foreground_share else None
         if share is not None and not (isinstance(share, (int, float)) and 0 <= share <= 1):
-            raise values.UnusableValue(f"its {fields.foreground_share!r} is no number in [0, 1]")
+            raise values.UnusableValue(f"its {fields.foreground_share!r} is not a number in [0, 1]")
     except values.UnusableValue as error:
         yield _Sample(key, source, reason=str(error))
         return

@@ -61,7 +61,7 @@ def members(path: str | Path) -> Iterator[Member]:
             tar.fileobj.seek(tar.offset)
             end = tar.fileobj.read(tarfile.BLOCKSIZE)
             if end.strip(b"\0"):
-                raise GenviewError(f"damaged at byte {tar.offset}: what follows is no header of a member")
+                raise GenviewError(f"damaged at byte {tar.offset}: what follows is not a header of a member")
             empty = os.fstat(tar.fileobj.fileno()).st_size - tar.offset  # type: ignore[attr-defined]  # a plain file
             if empty > MAXIMUM_PADDING:
                 raise GenviewError(f"damaged at byte {tar.offset}: {empty} bytes that hold nothing follow")

@@ -2,7 +2,7 @@
 
 No value: null, NaN (also as the word), the empty text, white space. A class name of -1 is none, too: data sets write
 it for images that nobody has labelled. Numbers become text; whole ones without a fraction (a column with gaps turns 3
-into 3.0). What has no one meaning is refused with words: a mapping, several labels, bytes that are no UTF-8.
+into 3.0). What has no one meaning is refused with words: a mapping, several labels, bytes that are not UTF-8.
 """
 
 import math
@@ -24,14 +24,14 @@ UNLABELLED = "-1"
 
 
 class UnusableValue(ValueError):
-    """A value that is there but is no caption or class name; says why."""
+    """A value that is there but is not a caption or class name; says why."""
 
 
 def text(value: Any) -> str | None:
     """A value as text without white space around it; None where there is none.
 
     Raises:
-        UnusableValue: a list, a mapping, bytes that are no UTF-8, or half a character (a lone surrogate).
+        UnusableValue: a list, a mapping, bytes that are not UTF-8, or half a character (a lone surrogate).
     """
     if value is None:
         return None
@@ -64,7 +64,7 @@ def captions(value: Any) -> tuple[str, ...]:
     Half a character, as texts that were cut have it, is left out of its caption.
 
     Raises:
-        UnusableValue: a mapping, of which one entry is to be chosen, or something that is no text.
+        UnusableValue: a mapping, of which one entry is to be chosen, or something that is not text.
     """
     values = value if isinstance(value, (list, tuple, np.ndarray)) else [value]
     found = []

@@ -100,7 +100,7 @@ def labelled_subset(dataset: LabelledDataset, share: float, seed: int, names: st
     wanted = [line.strip() for line in lines if line.strip()]
     missing = [name for name in wanted if name not in places]
     if missing or not wanted:
-        what = f"{missing[0]!r} is no training image of {dataset.name} ({len(missing)} of {len(wanted)} names)"
+        what = f"{missing[0]!r} is not a training image of {dataset.name} ({len(missing)} of {len(wanted)} names)"
         raise GenviewError(f"{names}: {what if missing else 'an empty list'}")
     return np.unique([places[name] for name in wanted])
 

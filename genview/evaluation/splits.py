@@ -101,7 +101,7 @@ def seeded_parts(
 
 
 def check_labels(labels: np.ndarray, classes: int, where: str) -> None:
-    """Refuse labels [n] that are no class numbers.
+    """Refuse labels [n] that are not class numbers.
 
     Raises:
         GenviewError: a label is outside 0 .. classes - 1; names the first.

@@ -26,7 +26,7 @@ PREFIXES = ("wds/", "vtab/", "tfds/")
 """Families of names that have no list."""
 
 CHOICES = ("sugar_crepe", "winoground")
-"""Datasets that ask to choose between captions, which is no retrieval."""
+"""Datasets that ask to choose between captions, which is not retrieval."""
 
 _FETCHED = {
     "mscoco_captions": ("val2014", "coco_test_karpathy.json"),
@@ -67,7 +67,7 @@ def problem(name: str, root: str | Path, *, download: bool, purpose: Purpose) ->
     """What would keep a dataset from being opened, as far as names of files tell; None if nothing."""
     folder = place(name, root)
     if name.split("/")[0] in CHOICES:
-        return f"{name} asks to choose between captions; it is no set for {purpose}"
+        return f"{name} asks to choose between captions; it is not a set for {purpose}"
     if purpose == "retrieval" and not name.startswith("wds/") and name not in RETRIEVAL:
         return f"{name} has no captions to retrieve by; retrieval sets are {', '.join(sorted(RETRIEVAL))}, and wds/..."
     if purpose != "retrieval" and name in RETRIEVAL:

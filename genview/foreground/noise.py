@@ -43,7 +43,7 @@ def adaptive_level(ratio: np.ndarray, levels: Sequence[int] = LEVELS, *, tokens:
     if tokens:
         foreground = np.rint(values.astype(np.float64) * tokens).astype(np.int64)
         if not np.allclose(foreground / tokens, values, rtol=0, atol=1e-6):
-            raise GenviewError(f"foreground ratios are no multiples of 1/{tokens}; was the number of tokens changed?")
+            raise GenviewError(f"foreground ratios are not multiples of 1/{tokens}; was the number of tokens changed?")
         interval = np.minimum(count * foreground // tokens, count - 1)
     else:
         edges = np.arange(1, count) / count

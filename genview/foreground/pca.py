@@ -215,7 +215,7 @@ def load(path: str | Path) -> PCA:
     """Read a PCA that ``save`` wrote; vectors are float32.
 
     Raises:
-        GenviewError: the file is missing or is no PCA.
+        GenviewError: the file is missing or is not a PCA.
     """
     try:
         with safe_open(path, "numpy") as file:

@@ -62,7 +62,7 @@ def read(path: str | Path) -> Lock | None:
     """The lock of a file; None: there is no such file yet.
 
     Raises:
-        GenviewError: the file is no lock.
+        GenviewError: the file is not a lock.
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))

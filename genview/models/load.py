@@ -31,7 +31,7 @@ def small_directory(name: str) -> Path:
         GenviewError: no such model, or its files are not installed.
     """
     if name not in NAMES:
-        raise GenviewError(f"{name!r} is no model of the small family; there are {', '.join(NAMES)}.")
+        raise GenviewError(f"{name!r} is not a model of the small family; there are {', '.join(NAMES)}.")
     root = Path(str(resources.files("genview.models") / "small"))
     part = name.removeprefix(PREFIX)
     folder = root / ("unclip" if part == "text2image" else part)

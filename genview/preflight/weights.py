@@ -208,7 +208,7 @@ def _pipeline(view: ViewSet) -> str | None:
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
         found = index["_class_name"]
     except (OSError, ValueError, KeyError):
-        return f"model: {folder} is no diffusers pipeline: it has no readable model_index.json"
+        return f"model: {folder} is not a diffusers pipeline: it has no readable model_index.json"
     wanted = PIPELINES.get(view.mode, UNCLIP)
     if found != wanted:
         return f"model: {folder} is a {found}; mode {view.mode!r} needs a {wanted}"

@@ -67,7 +67,7 @@ def _member(results: Results, task: str, run: str, dataset: str, record: Mapping
 
 
 def members(results: Results) -> dict[tuple[str, str, str], list[Member]]:
-    """The datasets of each mean, by run, task and group; groups of one dataset are no mean."""
+    """The datasets of each mean, by run, task and group; a group of one dataset has none."""
     found: dict[tuple[str, str, str], list[Member]] = {}
     for (task, run, dataset), record in results.evaluations().items():
         if task in TASKS and (member := _member(results, task, run, dataset, record)):

@@ -35,7 +35,7 @@ def grid_shape(tokens: int, height: int | None = None, width: int | None = None)
     """Rows and columns of the token grid: as recorded, otherwise square.
 
     Raises:
-        ValueError: no shape is recorded and ``tokens`` is no square.
+        ValueError: no shape is recorded and ``tokens`` is not a square.
     """
     if height and width:
         return height, width

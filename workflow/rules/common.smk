@@ -111,7 +111,7 @@ def standing(rule_name, kind, record_of):
 def code(rule_name, *modules, files=()):
     """The file that stands for the code of a rule: its script, all that this imports, modules found at run time, files.
 
-    One input instead of some forty. Comments, docstrings and layout are no code.
+    One input instead of some forty. Comments, docstrings and layout are not code.
     """
 
     @functools.cache
@@ -133,7 +133,7 @@ def recorded(rule_name, chosen=None, **blocks):
 
     An input instead of `params`, of which Snakemake keeps a note only if it lives to see the job end: a job of the
     cluster whose workflow was killed would pass for one with the settings of the next start. Settings that change no
-    result (`RuntimeOnly`, and whatever stands under `runtime`) lie beside it and are no input.
+    result (`RuntimeOnly`, and whatever stands under `runtime`) lie beside it and are not inputs.
     """
     known = {}
 

@@ -10,7 +10,7 @@ from genview.generation import views
 
 with stage.job(snakemake, "views") as job:
     settings = job.settings
-    # Where the originals lie and how many may fail change no image, so they are no parameters that re-run the rule.
+    # Where the originals lie and how many may fail change no image, so they are not parameters that re-run the rule.
     dataset = Dataset.model_validate(settings["dataset"])
     tar = Path(snakemake.output.tar)
     views.run(

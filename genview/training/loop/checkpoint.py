@@ -110,7 +110,7 @@ def prune(root: Path, settings: Checkpoints) -> None:
     folders = _folders(root)
     for _, path in folders[: -settings.keep]:
         if _state(path).get("values", {}).get("ends_epoch") not in settings.keep_epochs:
-            # Without its state a folder is no checkpoint: an interrupted removal leaves nothing that looks whole.
+            # Without its state a folder is not a checkpoint: an interrupted removal leaves nothing that looks whole.
             (path / STATE).unlink()
             shutil.rmtree(path)
 
