@@ -49,3 +49,16 @@ def test_the_page_says_what_a_step_costs_beside_lightlys_and_the_unets():
         expected.append(" | ".join([*seconds, f"{one['peak_memory_bytes'] / 1e9:.1f} GB"]))
     assert [text for text in expected if text not in page] == []
     assert all(one["ratio_to_lightly"] <= 1.05 for one in found["methods"].values())
+
+
+def test_the_page_says_what_many_millions_of_images_take():
+    page = (ROOT / "docs/costs.md").read_text(encoding="utf-8")
+    few, many = json.loads((ROOT / "benchmarks/results/scale.json").read_text(encoding="utf-8"))["rows"].values()
+    expected = [
+        " | ".join(f"{one['seconds']:.1f} s | {one['peak_gib']:.2f} GiB" for one in (figures, many[stage]))
+        for stage, figures in few.items()
+        if stage != "libraries alone"
+    ]
+    assert [text for text in expected if text not in page] == []
+    assert max(one["peak_gib"] for one in many.values()) < 4
+    assert many["start of a generation job"]["peak_gib"] < 1.1 * few["start of a generation job"]["peak_gib"]
