@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import record
 
 from genview import spill, tables
@@ -46,6 +47,7 @@ import miniature_study
 
 TEXT = "a the red large small dog cat tree house on near under with grass sky old woman man boat street"
 WORDS = np.array(TEXT.split())
+PIECE = 65_536
 TOKENS = 16
 WIDTH = 8
 """Of the embeddings; a real encoder has 256 tokens and 1,024 numbers, of which one piece is in memory at a time."""
@@ -249,16 +251,18 @@ def make_study(study: Study) -> None:
 def make_manifest(study: Study) -> None:
     """A manifest in its own order, of rows as ingestion writes them."""
     random, made = np.random.default_rng(0), 0
+    captions = pa.array([" ".join(random.choice(WORDS, 12)) for _ in range(PIECE)])
+    digests = pa.array([random.bytes(32).hex() for _ in range(PIECE)])
     with tables.writing(tables.MANIFEST, study.manifest, shards=str(study.shards), **STAMP) as writer:
         for shard in range(study.shards):
             count = study.rows * (shard + 1) // study.shards - made
-            captions = WORDS[random.integers(0, len(WORDS), (count, 12))]
             columns = {name: pa.nulls(count, tables.MANIFEST.field(name).type) for name in MAY_BE_NULL}
             columns |= {name: pa.repeat(value, count) for name, value in SAME.items()}
             columns |= {"shard": pa.repeat(shard, count), "path": pa.repeat(f"{shard:05d}.tar", count)}
-            columns["key"] = [f"{shard:05d}{number:05d}" for number in range(count)]
-            columns["caption"] = [" ".join(words) for words in captions]
-            columns["sha256"] = [random.bytes(32).hex() for _ in range(count)]
+            numbers = pc.utf8_lpad(pa.array(np.arange(count)).cast(pa.string()), 5, "0")
+            columns["key"] = pc.binary_join_element_wise(f"{shard:05d}", numbers, "")
+            for name, values in (("caption", captions), ("sha256", digests)):
+                columns[name] = values.take(pa.array(random.integers(0, PIECE, count)))
             writer.write(pa.table(columns))
             made += count
 

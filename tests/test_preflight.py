@@ -280,3 +280,14 @@ def test_a_tokenizer_of_the_hub_is_missed_before_the_first_job(monkeypatch, tmp_
     assert "its tokenizer timm/ViT-B-16-SigLIP is not in the hub's cache" in said and "genview fetch" in said
     (snapshot / "tokenizer_config.json").touch()
     assert not [problem for problem in preflight.problems(load.parse(values)) if problem.stage == "foreground"]
+
+
+@pytest.mark.parametrize(("model", "refused"), [("ViT-B-32", True), ("ViT-B-16-SigLIP", False)])
+def test_crops_of_two_sizes_need_a_tower_that_takes_them(model, refused):
+    slots = [{"crops": 2, "source": "original", "image_size": 64}, {"crops": 4, "source": "original", "image_size": 32}]
+    values = {
+        "encoders": {"small": {"model": "small/clip"}, "start": {"model": model, "pretrained": "random"}},
+        "runs": {"adapted": {"method": {"name": "dino"}, "model": {"initial": "start"}, "data": {"slots": slots}}},
+    }
+    found = [text for text in texts(values, "training") if "views of several sizes" in text]
+    assert bool(found) == refused and all("runs.adapted.model.initial" in text for text in found)

@@ -1,6 +1,6 @@
 """Checks of models: are they here, complete, of the right kind, and the expected ones? Nothing is fetched."""
 
-import importlib
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +16,7 @@ from genview.errors import GenviewError
 from genview.hub import lock
 from genview.models import load as models
 from genview.preflight.problem import EVERY_STAGE, Problem
+from genview.training.data import composition
 
 PIPELINES = {"txt": "StableDiffusionPipeline"}
 UNCLIP = "StableUnCLIPImg2ImgPipeline"
@@ -78,12 +79,34 @@ def architectures(study: Study) -> Iterator[Problem]:
     for name, run in study.runs.items():
         given, initial = run.model.architecture, study.initial(name)
         if isinstance(initial, Encoder):
+            sizes = {view.image_size for view in composition.augmentations(run.data)}
             if wrong := _encoder(initial):
                 yield Problem("training", f"runs.{name}.model.initial.{wrong}")
+            elif len(sizes) > 1 and _has_open_clips_own_tower(initial):
+                text = f"{initial.model}: views of several sizes need a timm tower; open_clip's own takes one size"
+                yield Problem("training", f"runs.{name}.model.initial: {text}")
         elif given not in known and not Path(given).is_file() and not _timm_has(given):
             near = words.nearest(given, known) or "."
             text = f"there is no {given!r}{near} There are {', '.join(known)}, or the path of a JSON file"
             yield Problem("training", f"runs.{name}.model.architecture: {text}")
+
+
+def _has_open_clips_own_tower(encoder: Encoder) -> bool:
+    """Whether an encoder's image tower is one of open_clip's; False where its configuration cannot be read here."""
+    if encoder.library != "open_clip":
+        return False
+    found = importlib.util.find_spec("open_clip")  # looked for, not imported: it brings torch
+    roots = [Path(root) for root in found.submodule_search_locations or ()] if found else []
+    folder, _ = _folder(encoder.model, "open_clip_config.json", encoder.revision)
+    places = [folder / "open_clip_config.json"] if folder else []
+    places += [root / f"model_configs/{encoder.model.replace('/', '-')}.json" for root in roots]
+    for place in places:
+        try:
+            values = json.loads(place.read_text(encoding="utf-8"))
+            return "timm_model_name" not in values.get("model_cfg", values)["vision_cfg"]
+        except (OSError, ValueError, KeyError):
+            continue
+    return False
 
 
 def _timm_has(architecture: str) -> bool:
