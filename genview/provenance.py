@@ -9,6 +9,7 @@ import ast
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,9 @@ PACKAGE = Path(__file__).parent
 
 ROOTS = (PACKAGE.name, "recipes")
 """Top-level packages whose code is read."""
+
+_MODULE = re.compile(rf"{PACKAGE.name}(\.[A-Za-z_]\w*)+")
+"""A text that names a package of ours, and not the beginning of such a name (of an f-string, say)."""
 
 HARNESS = frozenset(f"genview.{name}" for name in ("stage", "process", "progress", "shared_gpus"))
 """How a job runs (log, notes, signals): what it computes does not hang on it, and it is left out of every closure."""
@@ -86,7 +90,7 @@ def _named(path: Path) -> tuple[frozenset[str], frozenset[Path]]:
     modules = {name for name in found if name.split(".")[0] in ROOTS and _module_file(name)}
     data: set[Path] = set()
     for text in _texts(source):
-        if text.startswith(f"{PACKAGE.name}.") and text.replace(".", "").replace("_", "").isalnum():
+        if _MODULE.fullmatch(text):
             # The name of a package in a text is how a process of it is started; `-m` runs its `__main__`.
             modules |= {text} if _module_file(f"{text}.__main__") and _module_file(text) else set()
             modules |= {f"{text}.__main__"} if _module_file(f"{text}.__main__") else set()

@@ -82,6 +82,19 @@ def names_in(root, *modules):
     return {Path(path).relative_to(root).as_posix() for path in provenance.sources(*modules)}
 
 
+SCRIPTS = PACKAGE.parent / "workflow/scripts"
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.py")))
+def test_checks_and_commands_are_no_code_of_a_job(script):
+    """A new check before the first job makes no artifact anew; of the report's code only the report is made."""
+    sources = provenance.sources(str(SCRIPTS / script))
+    found = {Path(path).relative_to(PACKAGE.parent).as_posix() for path in sources}
+    strange = {name for name in found if name.startswith(("genview/preflight/", "genview/commands/"))}
+    assert not strange and "genview/__main__.py" not in found
+    assert script == "report.py" or not any(name.startswith("genview/report/") for name in found)
+
+
 def test_an_unknown_module_is_an_error():
     with pytest.raises(ModuleNotFoundError, match=r"genview\.data\.nothing"):
         provenance.sources("genview.data.nothing")

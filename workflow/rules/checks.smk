@@ -74,6 +74,14 @@ def check_before_start(dag):
         raise WorkflowError(str(error)) from None
 
 
+def tell_report(dag):
+    """Say where the report is, if what was asked for has one."""
+    page = Path(RESULTS, "report.html")
+    if page.is_file() and any(job.rule.name == "report" for job in dag.jobs):
+        # In one piece: the terminal's own lines come from another thread.
+        sys.stderr.write(f"The report: {page.resolve()}\n")
+
+
 def check_targets(rules):
     """Stop if the command line asks for a path or a stage that the study does not have, and say what there is.
 
