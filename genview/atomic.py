@@ -76,7 +76,7 @@ def refusal(error: BaseException | None) -> str | None:
 
 
 @contextlib.contextmanager
-def _explained(target: Path) -> Iterator[None]:
+def explained(target: Path) -> Iterator[None]:
     """Turn the operating system's refusal to write into a message that names the file and the remedy."""
     try:
         yield
@@ -99,7 +99,7 @@ def writing(target: str | Path) -> Iterator[Path]:
     """
     target = Path(target)
     partial = target.with_name(target.name + PARTIAL)
-    with _explained(target):
+    with explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove(partial)
         try:

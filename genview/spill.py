@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from genview import atomic
 from genview.tables import ROW_GROUP
 from genview.words import listed
 
@@ -134,6 +135,10 @@ class Database:
         with self._reading(pieces, schema) as cursor:
             cursor.execute(f"CREATE TABLE {name} AS SELECT * FROM pieces").fetchall()
 
+    def make(self, name: str, query: str) -> None:
+        """Store what a query gives. A join that is stored before it is sorted needs the memory of one of both."""
+        self.change(f"CREATE TABLE {name} AS {query}")
+
     def change(self, statement: str) -> None:
         """Change what is stored."""
         with self._connection.cursor() as cursor:
@@ -179,12 +184,17 @@ def _pieces(cursor: "duckdb.DuckDBPyConnection", query: str) -> Iterator[pa.Tabl
 
 @contextlib.contextmanager
 def folder(beside: str | Path) -> Iterator[Path]:
-    """An empty folder for what is put aside while an artifact is made; it is removed in the end."""
+    """An empty folder for what is put aside while an artifact is made; it is removed in the end.
+
+    Raises:
+        GenviewError: the disk is full, or may not be written.
+    """
     place = Path(f"{beside}{SUFFIX}")
     shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
     try:
-        yield place
+        with atomic.explained(place):
+            place.mkdir(parents=True)
+            yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

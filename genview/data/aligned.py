@@ -14,6 +14,9 @@ Source = Callable[[], Iterable[pa.Table]]
 """Gives a table's rows, some at a time; each call begins anew."""
 
 
+IN_ORDER = "SELECT * FROM joined ORDER BY position"
+
+
 class Aligned(NamedTuple):
     """A table beside the manifest.
 
@@ -69,14 +72,15 @@ def aligned(
             raise GenviewError(f"{name}: one row per key is needed; more than one for {repeated}")
         base.keep("wanted", _numbered(_keys(manifest)), pa.schema([("position", pa.int64()), ("key", pa.string())]))
         columns = ", ".join(f"found.{field.name}" for field in plain if field.name != "key")
-        query = (
-            f"SELECT wanted.key AS key, {columns} FROM wanted LEFT JOIN found ON wanted.key = found.key "
-            "ORDER BY wanted.position"
+        base.make(
+            "joined",
+            f"SELECT wanted.position, wanted.key AS key, {columns} FROM wanted LEFT JOIN found "
+            "ON wanted.key = found.key",
         )
         yield Aligned(
             base.some("SELECT key FROM wanted ANTI JOIN found USING (key) ORDER BY position"),
             base.some("SELECT key FROM found ANTI JOIN wanted USING (key) ORDER BY key"),
-            tables.in_pieces(piece.select(plain.names).cast(plain) for piece in base.rows(query)),
+            tables.in_pieces(piece.select(plain.names).cast(plain) for piece in base.rows(IN_ORDER)),
         )
 
 
