@@ -29,6 +29,7 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 	cd tests && ../$(BIN)/mypy --config-file mypy.ini *.py
 	cd benchmarks && ../$(BIN)/mypy --config-file ../tests/mypy.ini *.py
+	$(BIN)/mypy --config-file tests/mypy.ini -p recipes
 	$(BIN)/snakemake --lint
 
 test: lint

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
@@ -16,7 +17,6 @@ from PIL import Image
 from genview import atomic, placement, tables
 from genview.config import load
 from genview.config.study import Study
-from genview.data.keys import group_names
 from genview.generation import embeddings, pipelines
 from genview.generation.plan import ViewRequest
 from genview.generation.sampler import Sampler
@@ -43,8 +43,8 @@ def by_level(study: Study, results: Results, keys: Sequence[str]) -> dict[str, l
     view = study.views["img"]
     loaded = pipelines.load(view, placement.default())
     vectors: dict[str, np.ndarray] = {}
-    for group in group_names(study.dataset.shards):
-        vectors |= embeddings.kept(results.folder / f"foreground/{results.encoder}/scores/{group}.parquet")
+    for scores in results.score_shards():
+        vectors |= embeddings.kept(scores, pa.chunked_array([pa.array(keys, pa.string())]))
     sampler, found = Sampler(loaded, view), {}
     for key in keys:
         found[key] = []

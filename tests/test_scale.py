@@ -50,6 +50,9 @@ def test_shards_are_in_order_and_of_one_size(study):
     assert rows.equals(rows.sort_by([("shard", "ascending"), ("key", "ascending")]))
     counts = pc.value_counts(rows["shard"]).field("counts").to_pylist()
     assert len(counts) == study.shards and max(counts) - min(counts) <= 1
+    parts = list(manifest.by_shard(study.manifest, ["key"]))
+    assert len(parts) == study.shards and pa.concat_tables(parts)["key"].equals(rows["key"])
+    assert parts[3]["key"].equals(manifest.read(study.manifest, f"3-of-{study.shards}", ["key"])["key"])
 
 
 def test_the_report_counts_all_images_and_nothing_is_left_behind(study):

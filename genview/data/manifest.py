@@ -1,8 +1,9 @@
 """The manifest: one row per image that is kept, ordered by shard and, within a shard, by key."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -101,6 +102,27 @@ def without_caption(path: str | Path) -> Some:
                 first += tuple(keys.slice(0, SHOWN - len(first)).to_pylist())
             count += nulls
     return Some(count, first)
+
+
+def by_shard(path: str | Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The rows of each shard in turn, also of those that are empty; the file is read once, a row group at a time."""
+    shards = int(tables.metadata(path).get("shards", 1))
+    waiting = [tables.MANIFEST.empty_table().select(columns).replace_schema_metadata()]
+    current = 0
+    for piece in tables.batches(path, tables.MANIFEST, ["shard", *columns]):
+        numbers = piece["shard"].to_numpy()
+        rows = piece.select(columns).replace_schema_metadata()
+        start = 0
+        while start < len(rows):
+            stop = int(np.searchsorted(numbers, current, side="right"))
+            waiting.append(rows.slice(start, stop - start))
+            start = stop
+            if start < len(rows):
+                yield pa.concat_tables(waiting)
+                waiting, current = [rows.slice(0, 0)], current + 1
+    for _ in range(current, shards):
+        yield pa.concat_tables(waiting)
+        waiting = waiting[:1]
 
 
 def shard_rows(path: str | Path, shard: str) -> pa.Table:

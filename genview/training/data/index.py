@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from genview import atomic, tables
 from genview.data import manifest as manifests
-from genview.data.keys import shard_names
 from genview.errors import GenviewError
 from genview.training.data import views as view_sets
 from genview.training.data.views import ViewIndex
@@ -75,8 +74,7 @@ def write(path: Path, manifest: str | Path, sets: Mapping[str, Shards]) -> None:
     fields += [field for name in sets for field in view_sets.fields(name, samples[name])]
     schema = pa.schema(pa.field(field.name, field.type) for field in fields)
     with atomic.writing(path) as partial, pa.ipc.new_file(str(partial), schema) as file:
-        for number, shard in enumerate(shard_names(count)):
-            rows = manifests.read(manifest, shard, COLUMNS)
+        for number, rows in enumerate(manifests.by_shard(manifest, COLUMNS)):
             columns = [rows[name] for name in COLUMNS]
             for name, shards in sets.items():
                 columns += view_sets.places(rows["key"], shards[number][1], number, samples[name])
