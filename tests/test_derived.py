@@ -60,7 +60,7 @@ def test_names_are_those_of_the_configuration():
         ({"curve": ["tined"]}, "did you mean 'tuned'"),
         ({"curve": ["fresh"]}, "keeps no epoch"),
         ({"interpolate": {"runs": ["fresh"]}}, "it has no model.initial"),
-        ({"interpolate": {"runs": ["tuned"], "alphas": [0.123]}}, "no whole number of per cent"),
+        ({"interpolate": {"runs": ["tuned"], "alphas": [0.123]}}, "not a whole number of per cent"),
         ({"curve": ["tuned"], "interpolate": None}, "rename it"),
     ],
 )
