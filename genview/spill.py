@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from genview import atomic
+from genview.errors import GenviewError
 from genview.tables import ROW_GROUP
 from genview.words import listed
 
@@ -29,6 +31,9 @@ THREADS = 4
 SUFFIX = ".aside"
 SHOWN = 20
 """Keys that `Some` names."""
+
+ROW = pa.field("row", pa.int64())
+"""The column that `numbered` adds."""
 
 _PIECE = 16_384
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -94,10 +99,6 @@ class Rows:
                 table = pa.Table.from_batches([batch])
                 yield table.select(columns) if columns else table
 
-    def table(self) -> pa.Table:
-        """All rows at once."""
-        return pa.concat_tables([self.schema.empty_table(), *self.pieces()])
-
 
 @dataclass(frozen=True)
 class Some:
@@ -122,6 +123,14 @@ class Cursor:
         while self._next is not None and self._next[0] < stop:
             row, self._next = self._next, next(self._rows, None)
             yield row
+
+
+def numbered(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Tables with a first column ``row``, int64, that counts through all of them."""
+    row = 0
+    for piece in pieces:
+        yield piece.add_column(0, ROW, pa.array(np.arange(row, row + len(piece))))
+        row += len(piece)
 
 
 class Database:
@@ -201,7 +210,11 @@ def folder(beside: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def database(place: Path) -> Iterator[Database]:
-    """A database in a folder. Its threads end with it: processes may be forked before and after."""
+    """A database in a folder. Its threads end with it: processes may be forked before and after.
+
+    Raises:
+        GenviewError: a sort or a join does not fit into its memory.
+    """
     import duckdb  # takes a quarter of a second; few jobs need it
 
     settings: dict[str, Any] = {
@@ -217,6 +230,8 @@ def database(place: Path) -> Iterator[Database]:
     connection = duckdb.connect(str(file), config=settings)
     try:
         yield Database(connection)
+    except duckdb.OutOfMemoryException as error:
+        raise GenviewError(f"{place}: there are too many rows to sort or join within {MEMORY}: {error}") from error
     finally:
         connection.close()
         file.unlink(missing_ok=True)

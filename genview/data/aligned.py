@@ -14,9 +14,6 @@ Source = Callable[[], Iterable[pa.Table]]
 """Gives a table's rows, some at a time; each call begins anew."""
 
 
-IN_ORDER = "SELECT * FROM joined ORDER BY position"
-
-
 class Aligned(NamedTuple):
     """A table beside the manifest.
 
@@ -70,23 +67,15 @@ def aligned(
         repeated = base.some("SELECT key FROM found GROUP BY key HAVING count(*) > 1 ORDER BY key")
         if repeated.count:
             raise GenviewError(f"{name}: one row per key is needed; more than one for {repeated}")
-        base.keep("wanted", _numbered(_keys(manifest)), pa.schema([("position", pa.int64()), ("key", pa.string())]))
+        base.keep("wanted", spill.numbered(_keys(manifest)), pa.schema([spill.ROW, ("key", pa.string())]))
         columns = ", ".join(f"found.{field.name}" for field in plain if field.name != "key")
         base.make(
             "joined",
-            f"SELECT wanted.position, wanted.key AS key, {columns} FROM wanted LEFT JOIN found "
-            "ON wanted.key = found.key",
+            f"SELECT wanted.row, wanted.key AS key, {columns} FROM wanted LEFT JOIN found ON wanted.key = found.key",
         )
+        joined = base.rows("SELECT * FROM joined ORDER BY row")
         yield Aligned(
-            base.some("SELECT key FROM wanted ANTI JOIN found USING (key) ORDER BY position"),
+            base.some("SELECT key FROM wanted ANTI JOIN found USING (key) ORDER BY row"),
             base.some("SELECT key FROM found ANTI JOIN wanted USING (key) ORDER BY key"),
-            tables.in_pieces(piece.select(plain.names).cast(plain) for piece in base.rows(IN_ORDER)),
+            tables.in_pieces(piece.select(plain.names).cast(plain) for piece in joined),
         )
-
-
-def _numbered(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    position = 0
-    for piece in pieces:
-        numbers = pa.array(range(position, position + len(piece)), pa.int64())
-        yield pa.table({"position": numbers, "key": piece["key"]})
-        position += len(piece)

@@ -24,7 +24,7 @@ from genview.data import (
 )
 from genview.data.listing import FAILURES, ITEM, SHOWN, Listing, Refusals, shown
 from genview.data.reader import data_root
-from genview.data.unique import ADVICE, numbered, unique
+from genview.data.unique import ADVICE, unique
 from genview.errors import GenviewError
 
 log = logging.getLogger(__name__)
@@ -228,7 +228,7 @@ def write(
 
 def _narrow(rows: spill.Rows) -> Iterator[pa.Table]:
     """What duplicates and shards are found by: columns of ``duplicates.ROWS``."""
-    for piece in numbered(rows.pieces(["key", "sha256", "perceptual_hash"])):
+    for piece in spill.numbered(rows.pieces(["key", "sha256", "perceptual_hash"])):
         yield piece.append_column("digest", pa.array(keys.digests(piece["key"]), pa.uint64())).cast(duplicates.ROWS)
 
 

@@ -42,8 +42,8 @@ class _Handle:
 class Reader:
     """Reads references under one root; opens files lazily and keeps the most recently used open.
 
-    Reads are positional, so a reader may be shared by threads, used after a fork, and pickled. A study's own limit of
-    pixels is the ingestion's matter; a reader of ingested images has Pillow's limit only.
+    Reads are positional, so a reader may be shared by threads, used after a fork, and pickled. Ingestion checks a
+    study's own limit of pixels. A reader of ingested images has Pillow's limit alone.
     """
 
     def __init__(

@@ -22,8 +22,7 @@ ADVICE = defaultdict(
 )
 """What to do about equal keys, by the source."""
 
-_ROW = pa.field("row", pa.int64())
-_CHANGES = pa.schema([_ROW, ITEM.field("captions"), ("kept", pa.bool_())])
+_CHANGES = pa.schema([spill.ROW, ITEM.field("captions"), ("kept", pa.bool_())])
 _REPEATED = "SELECT key FROM keys GROUP BY key HAVING count(*) > 1"
 
 
@@ -46,12 +45,12 @@ def _changes(items: spill.Rows, folder: Path, advice: str) -> spill.Rows:
     """What becomes of the rows whose key is there more than once, in the order of the rows."""
     ordered = spill.Rows(_CHANGES, folder / "changes")
     with spill.database(folder) as base:
-        base.keep("keys", numbered(items.pieces(["key"])), pa.schema([_ROW, ITEM.field("key")]))
+        base.keep("keys", spill.numbered(items.pieces(["key"])), pa.schema([spill.ROW, ITEM.field("key")]))
         if not base.number(f"SELECT count(*) FROM ({_REPEATED})"):
             return ordered
         columns = ["key", "path", "length", "caption", "captions", "label"]
-        schema = pa.schema([_ROW, *(ITEM.field(name) for name in columns)])
-        base.keep("items", numbered(items.pieces(columns)), schema)
+        schema = pa.schema([spill.ROW, *(ITEM.field(name) for name in columns)])
+        base.keep("items", spill.numbered(items.pieces(columns)), schema)
         several = f"SELECT * FROM items SEMI JOIN ({_REPEATED}) USING (key) WHERE length = -1 ORDER BY key, row"
         by_key = spill.Rows(_CHANGES, folder / "changes_by_key")
         for _, rows in itertools.groupby(_dicts(base.rows(several)), itemgetter("key")):
@@ -69,14 +68,6 @@ def _applied(items: spill.Rows, changes: spill.Rows) -> Iterator[pa.Table]:
     for piece in items.pieces():
         yield _changed(piece, position, ordered)
         position += len(piece)
-
-
-def numbered(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Tables with a first column ``row`` that counts through all of them."""
-    row = 0
-    for piece in pieces:
-        yield piece.add_column(0, _ROW, pa.array(np.arange(row, row + len(piece))))
-        row += len(piece)
 
 
 def _dicts(pieces: Iterable[pa.Table]) -> Iterator[dict]:
