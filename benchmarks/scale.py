@@ -5,9 +5,9 @@ that the stages before it wrote; the shards' tables of scores and views are made
 
     python benchmarks/scale.py --rows 3000000 30000000 --output benchmarks/results/scale.json
 
-Thirty million rows take a quarter of an hour and 30 GB of disk in the folder given by ``--folder``. With
-``--from-manifest`` the manifest is made up, too, and the stages before it are left out: a hundred million rows then
-take three quarters of an hour and 40 GB.
+Thirty million rows take a quarter of an hour and 30 GB of disk in the folder given by ``--folder``. ``--part ingestion``
+ends with the manifest; ``--part rest`` makes the manifest up and begins after it: a hundred million rows then take three
+quarters of an hour and 40 GB.
 """
 
 import argparse
@@ -311,6 +311,8 @@ def point_at_pictures(study: Study) -> None:
 MAY_BE_NULL = ("captions", "foreground_share", "attributes")
 SAME = {"offset": 0, "length": 39_000, "label": "dog", "width": 256, "height": 256}
 
+PARTS = {"all": STAGES, "ingestion": STAGES[:2], "rest": STAGES[2:]}
+
 BEFORE = {listing: make_study, foreground_ratio: make_shards, report: point_at_pictures}
 """What is made up before a stage."""
 
@@ -341,14 +343,14 @@ def nothing(_: Study) -> None:
     """What the libraries take."""
 
 
-def measured(folder: Path, rows: int, from_manifest: bool) -> Iterator[tuple[str, dict[str, float]]]:
-    """Seconds and peak memory of each stage."""
+def measured(folder: Path, rows: int, part: str) -> Iterator[tuple[str, dict[str, float]]]:
+    """Seconds and peak memory of each stage of a part."""
     _, idle = alone(nothing, folder, rows)
     yield "libraries alone", {"seconds": 0.0, "peak_gib": round(idle, 2)}
-    if from_manifest:
+    if part == "rest":
         alone(make_study, folder, rows)
         alone(make_manifest, folder, rows)
-    for stage in STAGES[2:] if from_manifest else STAGES:
+    for stage in PARTS[part]:
         if stage in BEFORE:
             alone(BEFORE[stage], folder, rows)
         seconds, peak = alone(stage, folder, rows)
@@ -360,14 +362,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[3_000_000, 30_000_000])
     parser.add_argument("--folder", type=Path, help="where the made-up tables lie; default: the system's temporary one")
-    parser.add_argument("--from-manifest", action="store_true", help="leave out ingestion")
+    parser.add_argument("--part", choices=PARTS, default="all", help="which stages; default: all")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     sizes: dict[str, dict[str, dict[str, float]]] = {}
     for rows in options.rows:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             found = sizes[f"{rows}"] = {}
-            for name, figures in measured(Path(folder) / "study", rows, options.from_manifest):
+            for name, figures in measured(Path(folder) / "study", rows, options.part):
                 found[name] = figures
                 print(f"{rows:>12,} {name:<42} {figures['seconds']:8.1f} s {figures['peak_gib']:6.2f} GiB", flush=True)
     record.write({"tokens": TOKENS, "rows": sizes}, options.output, "pyarrow", "duckdb")
