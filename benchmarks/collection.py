@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from genview import tables
+from genview import parquet, tables
 from genview.data import manifest, scenes, tars
 
 STAMP = {"stage": "benchmark", "study": "benchmark", "parameters": "", "code": ""}
@@ -23,7 +23,7 @@ def jpeg(index: int, size: tuple[int, int], quality: int = 90) -> bytes:
 
 
 def write(folder: Path, count: int, size: tuple[int, int], distinct: int = 64) -> pa.Table:
-    """``images.tar`` and ``manifest.parquet`` of so many images, of which some are drawn and the rest are copies."""
+    """``images.tar`` and ``manifest.parquet`` of ``count`` images; ``distinct`` are drawn and the rest are copies."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = [jpeg(index, size) for index in range(min(distinct, count))]
     rows = []
@@ -38,5 +38,5 @@ def write(folder: Path, count: int, size: tuple[int, int], distinct: int = 64) -
     schema = pa.schema([field for field in tables.MANIFEST if field.name != "shard"])
     rows = [{**dict.fromkeys(schema.names), **row} for row in rows]
     listed = manifest.assemble(pa.Table.from_pylist(rows, schema), 1)
-    tables.write(listed, tables.MANIFEST, folder / "manifest.parquet", **STAMP, shards="1")
+    parquet.write(listed, tables.MANIFEST, folder / "manifest.parquet", **STAMP, shards="1")
     return listed

@@ -21,7 +21,7 @@ import record
 import torch
 from PIL import Image
 
-from genview import tables
+from genview import parquet, tables
 from genview.config.encoders import Encoder
 from genview.data import scenes
 from genview.data.reader import Reader
@@ -62,7 +62,7 @@ def projected(rows, reader, encoder, vector, batch_size, workers, folder: Path) 
     columns = {"key": rows["key"], "scores": as_lists(np.concatenate(parts))}
     columns["embedding"] = as_lists(np.concatenate(embeddings))
     path = folder / "scores.parquet"
-    tables.write(pa.table(columns), tables.SCORES, path)
+    parquet.write(pa.table(columns), tables.SCORES, path)
     passed = time.perf_counter()
     _, scores = ratio.read_scores(path)
     found = ratio.foreground_ratio(scores, 0.0)

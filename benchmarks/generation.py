@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from genview import placement, tables
+from genview import parquet, placement, tables
 from genview.config.views import ViewSet
 from genview.data import manifest, scenes, tars
 from genview.data.reader import Reader
@@ -57,7 +57,7 @@ def write_study(folder: Path, count: int, size: int, loaded: pipelines.LoadedPip
             })  # fmt: skip
     schema = pa.schema([field for field in tables.MANIFEST if field.name != "shard"])
     listed = manifest.assemble(pa.Table.from_pylist(rows, schema), 1)
-    tables.write(listed, tables.MANIFEST, folder / "manifest.parquet", **STAMP, shards="1")
+    parquet.write(listed, tables.MANIFEST, folder / "manifest.parquet", **STAMP, shards="1")
     conditions = {
         "key": listed["key"],
         "caption": listed["caption"],
@@ -66,13 +66,13 @@ def write_study(folder: Path, count: int, size: int, loaded: pipelines.LoadedPip
         "noise_level_from": ["given"] * count,
         "guidance_scale_from": ["given"] * count,
     }
-    tables.write(conditions, tables.CONDITIONS, folder / "conditions.parquet", **STAMP)
+    parquet.write(conditions, tables.CONDITIONS, folder / "conditions.parquet", **STAMP)
     values = {
         "key": [row["key"] for row in rows],
         "scores": [np.zeros(1, np.float16)] * count,
         "embedding": list(embeddings.encode(loaded, pictures, batch_size)),
     }
-    tables.write(values, tables.SCORES, folder / "scores.parquet", **STAMP)
+    parquet.write(values, tables.SCORES, folder / "scores.parquet", **STAMP)
 
 
 def ours(folder: Path, view: ViewSet, threads: int) -> tuple[float, float, dict, dict[str, bytes]]:
@@ -89,7 +89,7 @@ def ours(folder: Path, view: ViewSet, threads: int) -> tuple[float, float, dict,
         processor = time.process_time() - start
         stats = json.loads(job.statistics.read_text())
         reader = Reader(out)
-        rows = tables.read(job.index, tables.VIEWS).to_pylist()
+        rows = parquet.read(job.index, tables.VIEWS).to_pylist()
         jpegs = {row["key"]: reader.read("0.tar", row["offset"], row["length"]) for row in rows}
     return stats["seconds"]["total"] - stats["seconds"]["loading"], processor, stats, jpegs
 
@@ -98,7 +98,7 @@ def theirs(
     folder: Path, view: ViewSet, loaded: pipelines.LoadedPipeline, wanted: list[ViewRequest]
 ) -> tuple[float, float, dict[str, bytes]]:
     """Seconds, the processor's seconds, and JPEGs of one official call an image, which encodes the original anew."""
-    rows = {row["key"]: row for row in tables.read(folder / "manifest.parquet", tables.MANIFEST).to_pylist()}
+    rows = {row["key"]: row for row in parquet.read(folder / "manifest.parquet", tables.MANIFEST).to_pylist()}
     reader, jpegs = Reader(folder), {}
     loaded.pipeline.set_progress_bar_config(disable=True)
     start, processor = time.perf_counter(), time.process_time()
@@ -160,7 +160,7 @@ def measure(options: argparse.Namespace) -> dict:
         )  # fmt: skip
         loaded = pipelines.load(view.model_copy(update={"compile": False}), device)
         write_study(folder, options.images, min(loaded.size, 256), loaded, options.batch_size)
-        conditions = tables.read(folder / "conditions.parquet", tables.CONDITIONS)
+        conditions = parquet.read(folder / "conditions.parquet", tables.CONDITIONS)
         wanted = requests(conditions["key"].to_pylist(), conditions, "benchmark", view, seed=1)
         few = wanted[: options.one_at_a_time]
         vectors = np.stack([embeddings.kept(folder / "scores.parquet", conditions["key"])[few[0].key]])

@@ -257,7 +257,7 @@ SMALL_SLOTS = {"slots": [{"image_size": 32}, {"image_size": 32, "crops": 2}]}
 
 
 def run_of(bench, study, name: str, batch: int, epochs: int, workers: int) -> Run:
-    """A method's run on ViT-B/16 for so many epochs; of genviewpp the paper's, with all terms from the first."""
+    """A method's run on ViT-B/16; of genviewpp the paper's, with all terms from the first epoch."""
     shape = {
         "epochs": epochs, "batch_size": batch, "gpus_per_node": 1, "nodes": 1, "log_every_steps": 5,
         "precision": "bf16" if bench.on_gpu else "fp32", "compile": bench.on_gpu, "checkpoints": {"keep": 1},

@@ -44,7 +44,7 @@ def rate(work: Callable[[], object], prompts: int) -> float:
 
 
 def one_at_a_time(folder: str, captions: list[str], tokens: int, precision: torch.dtype) -> Callable[[], object]:
-    """The published loop: a prompt, an answer of so many tokens, the next prompt."""
+    """The published loop: a prompt, an answer of ``tokens`` tokens, the next prompt."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=precision).eval()
     model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -101,7 +101,7 @@ class Bench:
 def main() -> int:
     """Run the parts in order of what a minute of them tells; returns 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=8, help="begin no part after so many; the last may end later")
+    parser.add_argument("--minutes", type=float, default=8, help="begin no part later; the last may end later")
     parser.add_argument("--only", nargs="*", choices=list(gpu_parts.PARTS), default=list(gpu_parts.PARTS))
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()

@@ -26,7 +26,7 @@ from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image
 from transformers import CLIPTextModel
 
-from genview import atomic, placement, tables
+from genview import atomic, parquet, placement, tables
 from genview.config import load as configuration
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
@@ -224,7 +224,7 @@ def empty_views(folder: Path) -> tuple[str, str]:
     folder.mkdir()
     with tars.writing(folder / "0-of-1.tar"):
         pass
-    tables.write({name: [] for name in tables.VIEWS.names}, tables.VIEWS, folder / "0-of-1.parquet", **STAMP)
+    parquet.write({name: [] for name in tables.VIEWS.names}, tables.VIEWS, folder / "0-of-1.parquet", **STAMP)
     return str(folder / "0-of-1.tar"), str(folder / "0-of-1.parquet")
 
 

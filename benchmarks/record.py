@@ -26,7 +26,7 @@ def is_installed(package: str) -> bool:
 
 
 def driver() -> str | None:
-    """Version of the NVIDIA driver; None where there is none that says."""
+    """Version of the NVIDIA driver; None where there is no driver."""
     file = Path("/proc/driver/nvidia/version")
     return file.read_text(encoding="utf-8").splitlines()[0].split(": ")[-1].strip() if file.is_file() else None
 

@@ -5,9 +5,9 @@ that the stages before it wrote; the shards' tables of scores and views are made
 
     python benchmarks/scale.py --rows 3000000 30000000 --output benchmarks/results/scale.json
 
-Thirty million rows take a quarter of an hour and 30 GB of disk in the folder given by ``--folder``. ``--part ingestion``
-ends with the manifest; ``--part rest`` makes the manifest up and begins after it: a hundred million rows then take three
-quarters of an hour and 40 GB.
+Thirty million rows take a quarter of an hour and 30 GB of disk in the folder given by ``--folder``. ``--part
+ingestion`` ends with the manifest; ``--part rest`` makes the manifest up and begins after it: a hundred million rows
+then take three quarters of an hour and 40 GB.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import record
 
-from genview import spill, tables
+from genview import parquet, spill, tables
 from genview.conditions import guidance_scale, merge, noise_level
 from genview.config.dataset import Dataset
 from genview.config.foreground import NoiseLevel
@@ -174,10 +174,10 @@ def conditions_of_tables_in_another_order(study: Study) -> None:
     """The merge where a table has to be sorted first; it is put back afterwards."""
     aside = study.noise_level.with_name("as_it_was.parquet")
     study.noise_level.rename(aside)
-    last_first = tables.read(aside, tables.NOISE_LEVEL).slice(study.rows // 2)
-    with tables.writing(tables.NOISE_LEVEL, study.noise_level, **STAMP) as writer:
+    last_first = parquet.read(aside, tables.NOISE_LEVEL).slice(study.rows // 2)
+    with parquet.writing(tables.NOISE_LEVEL, study.noise_level, **STAMP) as writer:
         writer.write(last_first)
-        for piece in tables.batches(aside, tables.NOISE_LEVEL, tables.NOISE_LEVEL.names):
+        for piece in parquet.batches(aside, tables.NOISE_LEVEL, tables.NOISE_LEVEL.names):
             writer.write(piece.slice(0, max(study.rows // 2 - writer.rows + len(last_first), 0)))
     conditions(study)
     aside.replace(study.noise_level)
@@ -188,7 +188,7 @@ def start_of_a_generation_job(study: Study) -> None:
     shard = f"{study.shards // 2}-of-{study.shards}"
     rows = manifest.shard_rows(study.manifest, shard)
     place = manifest.place(study.manifest, shard)
-    found = tables.read_rows(study.conditions, tables.CONDITIONS, *place, plan.COLUMNS)
+    found = parquet.read_rows(study.conditions, tables.CONDITIONS, *place, plan.COLUMNS)
     requests = plan.requests(rows["key"].to_pylist(), found, "img", ViewSet(mode="img"), seed=1)
     scores = study.scores[keys.parse_shard(keys.group_of(shard))[0]]
     vectors = embeddings.kept(scores, rows["key"], manifest.place_in_group(study.manifest, shard))
@@ -236,7 +236,7 @@ def make_study(study: Study) -> None:
     values["dataset"]["shards"] = study.shards
     shutil.rmtree(study.folder / f"foreground/{ENCODER}/scores")
     (study.folder / "values.json").write_text(json.dumps(values))
-    few = tables.read(study.manifest, tables.MANIFEST).to_pylist()
+    few = parquet.read(study.manifest, tables.MANIFEST).to_pylist()
     (study.folder / "few.json").write_text(json.dumps([[row["path"], row["offset"], row["length"]] for row in few]))
     details = json.loads((study.folder / f"foreground/{ENCODER}/pca.json").read_text())
     (study.folder / f"foreground/{ENCODER}/pca.json").write_text(json.dumps({**details, "grid": [4, 4]}))
@@ -253,7 +253,7 @@ def make_manifest(study: Study) -> None:
     random, made = np.random.default_rng(0), 0
     captions = pa.array([" ".join(random.choice(WORDS, 12)) for _ in range(PIECE)])
     digests = pa.array([random.bytes(32).hex() for _ in range(PIECE)])
-    with tables.writing(tables.MANIFEST, study.manifest, shards=str(study.shards), **STAMP) as writer:
+    with parquet.writing(tables.MANIFEST, study.manifest, shards=str(study.shards), **STAMP) as writer:
         for shard in range(study.shards):
             count = study.rows * (shard + 1) // study.shards - made
             columns = {name: pa.nulls(count, tables.MANIFEST.field(name).type) for name in MAY_BE_NULL}
@@ -279,17 +279,17 @@ def make_shards(study: Study) -> None:
             "scores": _lists(values),
             "embedding": _lists(random.random((count, WIDTH), np.float32)),
         }
-        tables.write(columns, tables.SCORES, scores, **STAMP)
+        parquet.write(columns, tables.SCORES, scores, **STAMP)
         empty = {name: pa.nulls(count, tables.GUIDANCE.field(name).type) for name in tables.GUIDANCE.names[2:]}
         answers = {"key": names, "score": pa.array(random.integers(1, 5, count, np.int32)), **empty}
-        tables.write(answers, tables.GUIDANCE, guidance, **STAMP)
-    few = tables.read(study.folder / "views/img/0-of-2.parquet", tables.VIEWS)
+        parquet.write(answers, tables.GUIDANCE, guidance, **STAMP)
+    few = parquet.read(study.folder / "views/img/0-of-2.parquet", tables.VIEWS)
     images = (study.folder / "views/img/0-of-2.tar").read_bytes()
     for number, (tar, table) in enumerate(study.views):
         names = manifest.read(study.manifest, f"{number}-of-{study.shards}", ["key"])["key"]
         rows = few.take(np.arange(len(names)) % len(few))
         columns = {name: rows[name] for name in rows.column_names} | {"key": names, "sample": pa.repeat(0, len(names))}
-        tables.write(columns, tables.VIEWS, table, **STAMP)
+        parquet.write(columns, tables.VIEWS, table, **STAMP)
         tar.write_bytes(images)
 
 
@@ -299,8 +299,8 @@ def point_at_pictures(study: Study) -> None:
     paths, offsets, lengths = (np.array(column) for column in zip(*few))
     aside = study.manifest.with_name("as_it_was.parquet")
     study.manifest.rename(aside)
-    with tables.writing(tables.MANIFEST, study.manifest, shards=str(study.shards), **STAMP) as writer:
-        for piece in tables.batches(aside, tables.MANIFEST, tables.MANIFEST.names):
+    with parquet.writing(tables.MANIFEST, study.manifest, shards=str(study.shards), **STAMP) as writer:
+        for piece in parquet.batches(aside, tables.MANIFEST, tables.MANIFEST.names):
             which = np.arange(len(piece)) % len(few)
             columns = {name: piece[name] for name in piece.column_names}
             columns |= {"path": paths[which], "offset": offsets[which], "length": lengths[which]}

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genview import provenance, tables
+from genview import parquet, provenance, tables
 from genview.data.keys import parse_shard, shard_names
 from genview.errors import GenviewError
 
@@ -61,10 +61,10 @@ class Earlier:
         missing, found = set(wanted) - {NOTHING}, {}
         for file in self._tables() if missing else ():
             try:
-                stamp = tables.metadata(file)
+                stamp = parquet.metadata(file)
                 if stamp["binding"] != binding or not self._stands(file, stamp["made_by"]):
                     continue
-                made_from = tables.read(file, tables.KEPT)["made_from"]
+                made_from = parquet.read(file, tables.KEPT)["made_from"]
             except (GenviewError, KeyError):  # another version's, or lost in a crash: it is made again
                 continue
             for row in np.flatnonzero(pc.is_in(made_from, value_set=pa.array(sorted(missing), pa.string()))):
@@ -91,7 +91,7 @@ class Earlier:
                 rows.setdefault(places[name].files, []).append((places[name].row, position))
         parts, positions = [schema.empty_table()], []
         for files, pairs in rows.items():
-            table = tables.read(files.with_name(f"{files.name}.parquet"), schema)
+            table = parquet.read(files.with_name(f"{files.name}.parquet"), schema)
             parts.append(table.replace_schema_metadata().take([row for row, _ in pairs]).cast(schema))
             positions += [position for _, position in pairs]
         return pa.concat_tables(parts), positions
@@ -116,7 +116,7 @@ class Earlier:
         except OSError as error:
             log.info("%s: no links can be made here (%s): a collection that grows is made anew", folder, error.strerror)
             return
-        tables.write({"made_from": made_from}, tables.KEPT, rows, binding=binding, made_by=self.code)
+        parquet.write({"made_from": made_from}, tables.KEPT, rows, binding=binding, made_by=self.code)
         _, count = parse_shard(self.artifact.stem)
         if all((folder / f"{name}{ROWS}").is_file() for name in shard_names(count)):
             for other in self.folder.iterdir():

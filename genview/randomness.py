@@ -35,7 +35,7 @@ def choice(options: Sequence[Item], purpose: str, *names: Name) -> Item:
 
 
 def shuffled(items: Iterable[Item], purpose: str, *names: Name) -> list[Item]:
-    """The items in an order of chance, in which each item's own name has a part, and its place has none.
+    """The items in a random order that depends on each item's name, and not on its place.
 
     The first n are a sample without replacement; a larger one begins with the smaller.
     """

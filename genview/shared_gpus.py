@@ -101,7 +101,7 @@ def share(devices: tuple[Device, ...]) -> None:
 
 @contextlib.contextmanager
 def claimed(count: int) -> Iterator[None]:
-    """Wait for so many devices, and let this process and those that it starts see them alone.
+    """Wait for ``count`` devices, and let this process and those that it starts see them alone.
 
     Whoever waits is served in turn, so that a job of several devices is not passed by jobs of one for ever. Outside
     of a workflow on this machine nothing is claimed and nothing hidden.

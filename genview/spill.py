@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from genview import atomic
 from genview.errors import GenviewError
-from genview.tables import ROW_GROUP
+from genview.parquet import ROW_GROUP
 from genview.words import listed
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class Database:
             cursor.execute(f"CREATE TABLE {name} AS SELECT * FROM pieces").fetchall()
 
     def make(self, name: str, query: str) -> None:
-        """Store what a query gives. A join that is stored before it is sorted needs the memory of one of both."""
+        """Store what a query gives. A join that is stored before it is sorted needs the memory of one of the two."""
         self.change(f"CREATE TABLE {name} AS {query}")
 
     def change(self, statement: str) -> None:

@@ -120,7 +120,7 @@ def running(log: str | Path | None = None, *, gpus: int = 0) -> Iterator[None]:
 
     Args:
         log: where messages go.
-        gpus: how many the stage needs. On a machine whose jobs share them it waits for so many and sees no others; a
+        gpus: how many the stage needs. On a machine whose jobs share them it waits for that many and sees no others; a
             stage that needs none sees none.
     """
     terminal = sys.stderr

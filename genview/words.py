@@ -1,4 +1,4 @@
-"""What messages have in common: lists that end somewhere, the nearest name, what differs between two settings."""
+"""What messages have in common: lists that are cut, the nearest name, what differs between two settings."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence

@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from genview import tables
+from genview import parquet, tables
 from genview.config.views import ViewSet
 from genview.data import manifest, scenes
 from genview.data.reader import Reader
@@ -39,7 +39,7 @@ def write_originals(folder: Path, keys: list[str], shards: int) -> pa.Table:
             })  # fmt: skip
     schema = pa.schema([field for field in tables.MANIFEST if field.name != "shard"])
     table = manifest.assemble(pa.Table.from_pylist(rows, schema), shards)
-    tables.write(table, tables.MANIFEST, folder / "manifest.parquet", **STAMP, shards=str(shards))
+    parquet.write(table, tables.MANIFEST, folder / "manifest.parquet", **STAMP, shards=str(shards))
     return table
 
 
@@ -55,7 +55,7 @@ def write_conditions(folder: Path, table: pa.Table, **columns: list) -> Path:
         "guidance_scale_from": ["adaptive"] * count,
     } | columns
     path = folder / "conditions.parquet"
-    tables.write(values, tables.CONDITIONS, path, **STAMP)
+    parquet.write(values, tables.CONDITIONS, path, **STAMP)
     return path
 
 
@@ -72,7 +72,7 @@ def write_scores(folder: Path, table: pa.Table, shards: int, view: ViewSet) -> N
             "scores": [np.zeros(4, np.float16)] * len(chosen),
             "embedding": list(vectors[chosen]),
         }
-        tables.write(values, tables.SCORES, folder / f"scores-{index}-of-{shards}.parquet", **STAMP)
+        parquet.write(values, tables.SCORES, folder / f"scores-{index}-of-{shards}.parquet", **STAMP)
 
 
 def job(folder: Path, view: ViewSet, name: str, out: Path, **changes) -> views.Shard:

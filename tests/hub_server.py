@@ -30,7 +30,7 @@ class Hub:
     Attributes:
         repositories: name -> commit -> {file: bytes}; the last commit is the branch main.
         asked: how often each path was asked for with GET.
-        cut: a file that is sent only in part, so many bytes of it, once.
+        cut: a file of which only this many bytes are sent, once.
         spoilt: a file that is sent with other bytes than promised.
         gated: a repository that asks for consent.
     """

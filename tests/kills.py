@@ -84,7 +84,7 @@ def unlock(work: Workspace, arguments: list[str], properly: bool) -> None:
 
 
 def wait_for_the_moment(work: Workspace, process: subprocess.Popen, jobs: int, chance: random.Random) -> bool:
-    """Sleep until so many jobs are done and one runs, and some moments more; False if the study ended by itself.
+    """Sleep until ``jobs`` jobs are done and one runs, and some moments more; False if the study ended by itself.
 
     Now and then the moment is an early one, in which the workflow still reads what there is.
     """

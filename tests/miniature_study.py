@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from genview import tables
+from genview import parquet, tables
 from genview.data import scenes
 from genview.report import build
 
@@ -71,7 +71,7 @@ def write(results: Path, images: int = 60, name: str = "miniature", **changes: o
     drawn = {f"{index:06d}": scenes.scene(index) for index in range(images)}
     pictures = {key: _jpeg(scene.image) for key, scene in drawn.items()}
     places = _tar(folder / "data/images.tar", {f"{key}.jpg": data for key, data in pictures.items()})
-    tables.write(
+    parquet.write(
         {
             "key": list(drawn),
             "path": ["images.tar"] * images,
@@ -90,7 +90,7 @@ def write(results: Path, images: int = 60, name: str = "miniature", **changes: o
         folder / "data/manifest.parquet",
         stage="manifest",
     )
-    tables.write(
+    parquet.write(
         {"key": [None], "source": ["broken/<b>.jpg"], "reason": ["truncated"], "kind": ["unreadable"]},
         tables.REJECTED,
         folder / "data/rejected.parquet",
@@ -103,7 +103,7 @@ def write(results: Path, images: int = 60, name: str = "miniature", **changes: o
     encoder = folder / "foreground/small"
     for shard in range(2):
         keys = list(drawn)[shard::2]
-        tables.write(
+        parquet.write(
             {
                 "key": keys,
                 "scores": [scores[key].astype(np.float16) for key in keys],
@@ -118,7 +118,7 @@ def write(results: Path, images: int = 60, name: str = "miniature", **changes: o
         encoder / "pca.json",
         {"grid": [GRID, GRID], "images": images, "orientation": {"flipped": False, "margin": 0.8, "weak": False}},
     )
-    tables.write(
+    parquet.write(
         {"key": list(ratio), "ratio": list(ratio.values())},
         tables.FOREGROUND_RATIO,
         encoder / "foreground_ratio.parquet",
@@ -126,7 +126,7 @@ def write(results: Path, images: int = 60, name: str = "miniature", **changes: o
 
     level = {key: min(int(5 * value), 4) * 100 for key, value in ratio.items()}
     scale = {key: (8.0, 6.0, 6.0, 6.0, 4.0, 4.0, 4.0, 2.0, 2.0)[scene.constraints] for key, scene in drawn.items()}
-    tables.write(
+    parquet.write(
         {
             "key": list(drawn),
             "caption": [scene.caption for scene in drawn.values()],
@@ -143,7 +143,7 @@ def write(results: Path, images: int = 60, name: str = "miniature", **changes: o
             keys = list(drawn)[shard::2]
             made = {f"{key}.0.jpg": _jpeg(scenes.scene(offset + int(key)).image) for key in keys}
             places = _tar(folder / f"views/{view}/{shard}-of-2.tar", made)
-            tables.write(
+            parquet.write(
                 {
                     "key": keys,
                     "sample": [0] * len(keys),

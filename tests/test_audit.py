@@ -11,7 +11,7 @@ import pytest
 from generation import STAMP, write_originals
 from PIL import Image
 
-from genview import tables
+from genview import parquet, tables
 from genview.audit import audit, measures
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit
@@ -74,7 +74,7 @@ def study(tmp_path_factory):
             "class": scenes.CLASSES[drawn.class_index], "colour": tuple(scenes.COLOURS)[drawn.colour_index],
         }))  # fmt: skip
     values = table.to_pydict() | {"attributes": attributes}
-    tables.write(values, tables.MANIFEST, folder / "manifest.parquet", **STAMP, shards="2")
+    parquet.write(values, tables.MANIFEST, folder / "manifest.parquet", **STAMP, shards="2")
     for shard in range(2):
         rows = {name: [] for name in tables.VIEWS.names}
         with tars.writing(folder / f"{shard}.tar") as tar:
@@ -91,7 +91,7 @@ def study(tmp_path_factory):
                     values = (row["key"], sample, tar.add(f"{row['key']}-{sample}.png", data), len(data), level, 2.5, 0)
                     for name, value in zip(tables.VIEWS.names, values, strict=True):
                         rows[name].append(value)
-        tables.write(rows, tables.VIEWS, folder / f"{shard}.parquet", **STAMP)
+        parquet.write(rows, tables.VIEWS, folder / f"{shard}.parquet", **STAMP)
     return folder
 
 
@@ -148,8 +148,8 @@ def test_images_without_attributes_are_not_judged(study, tmp_path):
     folder.mkdir()
     for name in ("0.tar", "1.tar", "0.parquet", "1.parquet", "images.tar"):
         (folder / name).symlink_to(study / name)
-    values = tables.read(study / "manifest.parquet", tables.MANIFEST).to_pydict() | {"attributes": [None] * 24}
-    tables.write(values, tables.MANIFEST, folder / "manifest.parquet", **STAMP, shards="2")
+    values = parquet.read(study / "manifest.parquet", tables.MANIFEST).to_pydict() | {"attributes": [None] * 24}
+    parquet.write(values, tables.MANIFEST, folder / "manifest.parquet", **STAMP, shards="2")
     metrics = {row["metric"] for row in run(folder, tmp_path)["results"]}
     assert metrics == {"clip_cosine", "clip_cosine_by_chance", "diversity_cosine", "diversity_pixels"}
 
@@ -158,7 +158,7 @@ def test_no_view_at_all_is_an_empty_report(study, tmp_path):
     empty = {name: [] for name in tables.VIEWS.names}
     (tmp_path / "empty").mkdir()
     for shard in range(2):
-        tables.write(empty, tables.VIEWS, tmp_path / "empty" / f"{shard}.parquet", **STAMP)
+        parquet.write(empty, tables.VIEWS, tmp_path / "empty" / f"{shard}.parquet", **STAMP)
         with tarfile.open(tmp_path / "empty" / f"{shard}.tar", "w"):
             pass
     for name in ("manifest.parquet", "images.tar"):

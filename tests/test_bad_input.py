@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genview import tables
+from genview import parquet, tables
 from genview.config.dataset import Dataset
 from genview.data import ingest, manifest, published, tars
 from genview.errors import GenviewError
@@ -54,7 +54,7 @@ def take(folder, **options):
             stamp={},
         )
     rows = {row["key"]: row for row in manifest.read(out / "manifest.parquet").to_pylist()}
-    refused = tables.read(out / "rejected.parquet", tables.REJECTED).to_pylist()
+    refused = parquet.read(out / "rejected.parquet", tables.REJECTED).to_pylist()
     return rows, {row["key"] or row["source"]: row["reason"] for row in refused}
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from genview import tables
+from genview import parquet, tables
 from genview.conditions import guidance_scale, merge, noise_level
 from genview.config.foreground import NoiseLevel
 from genview.config.guidance import Guidance
@@ -31,12 +31,12 @@ def _manifest(path, keys=KEYS, texts=('x, "y"\n☃', None, "trailing ", "None"))
         "foreground_share": [None] * count,
         "attributes": [None] * count,
     }
-    tables.write(columns, tables.MANIFEST, path)
+    parquet.write(columns, tables.MANIFEST, path)
     return path
 
 
 def _levels(path, keys=KEYS):
-    tables.write({"key": keys, "noise_level": [100 * index for index in range(len(keys))]}, tables.NOISE_LEVEL, path)
+    parquet.write({"key": keys, "noise_level": [100 * index for index in range(len(keys))]}, tables.NOISE_LEVEL, path)
     return path
 
 
@@ -48,7 +48,7 @@ def _scales(path, keys=KEYS):
         "score": [None] * count,
         "is_default": [index == 1 for index in range(count)],
     }
-    tables.write(columns, tables.GUIDANCE_SCALE, path)
+    parquet.write(columns, tables.GUIDANCE_SCALE, path)
     return path
 
 
@@ -64,7 +64,7 @@ def _run(folder, *, noise_level=None, guidance_scale=None, modes=None, manifest=
         stamp={"study": "test"},
     )
     return (
-        tables.read(folder / "conditions.parquet", tables.CONDITIONS).to_pydict(),
+        parquet.read(folder / "conditions.parquet", tables.CONDITIONS).to_pydict(),
         json.loads((folder / "unmatched.json").read_text()),
     )
 
@@ -110,7 +110,7 @@ def test_view_sets_of_random_values_get_what_a_study_of_the_random_strategy_has(
     assert found["random_noise_level"] == found["noise_level"]
     assert found["random_guidance_scale"] == found["guidance_scale"]
     assert all(40 < found["noise_level"].count(level) < 130 for level in NoiseLevel().levels)  # 80 each, deviation 8
-    conditions = tables.read(tmp_path / "conditions.parquet", tables.CONDITIONS)
+    conditions = parquet.read(tmp_path / "conditions.parquet", tables.CONDITIONS)
     table, drawn = (
         plan.requests(
             keys, conditions, "views", ViewSet(mode="imgtxt", noise_level=source, guidance_scale=source), seed=7
@@ -168,7 +168,7 @@ def test_a_large_merge_keeps_every_row_in_whatever_order_its_tables_are(tmp_path
     keys = [f"{number:07}" for number in range(200_000)]
     manifest = _manifest(tmp_path / "manifest.parquet", keys, ["words"] * len(keys))
     levels = {"key": keys[::-1], "noise_level": range(len(keys) - 1, -1, -1)}
-    tables.write(levels, tables.NOISE_LEVEL, tmp_path / "levels.parquet")
+    parquet.write(levels, tables.NOISE_LEVEL, tmp_path / "levels.parquet")
     scales = _scales(tmp_path / "scales.parquet", keys)
     found, account = _run(tmp_path, manifest=manifest, noise_level=tmp_path / "levels.parquet", guidance_scale=scales)
     assert found["key"] == keys and found["noise_level"] == list(range(len(keys)))

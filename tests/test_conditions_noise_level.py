@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from genview import tables
+from genview import parquet, tables
 from genview.conditions import noise_level
 from genview.config.foreground import NoiseLevel
 from genview.errors import GenviewError
@@ -21,7 +21,7 @@ def test_random_levels_depend_on_key_and_seed_alone():
 
 def _ratio_table(path, ratios, tokens="256"):
     keys = [f"k{index}" for index in range(len(ratios))]
-    tables.write({"key": keys, "ratio": ratios}, tables.FOREGROUND_RATIO, path, tokens=tokens)
+    parquet.write({"key": keys, "ratio": ratios}, tables.FOREGROUND_RATIO, path, tokens=tokens)
 
 
 def _run(config, tmp_path, **arguments):
@@ -30,7 +30,7 @@ def _run(config, tmp_path, **arguments):
         **{"manifest": None, "ratio": tmp_path / "ratio.parquet", "seed": 1, "stamp": {}, **arguments},
         noise_level=tmp_path / "levels.parquet",
     )
-    return tables.read(tmp_path / "levels.parquet", tables.NOISE_LEVEL)
+    return parquet.read(tmp_path / "levels.parquet", tables.NOISE_LEVEL)
 
 
 def test_the_stage_maps_a_table(tmp_path):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from genview import tables
+from genview import parquet, tables
 from genview.config.dataset import Dataset
 from genview.data import duplicates, ingest, keys, manifest, scenes, tars
 from genview.data.reader import Reader, data_root
@@ -53,7 +53,7 @@ class Study:
 
     @property
     def rejected(self):
-        return tables.read(self.out / "rejected.parquet", tables.REJECTED).to_pylist()
+        return parquet.read(self.out / "rejected.parquet", tables.REJECTED).to_pylist()
 
     def data(self, row):
         reader = Reader(data_root(self.dataset, self.out / "manifest.parquet"))
@@ -266,7 +266,7 @@ def test_a_shard_is_read_alone_and_shards_make_up_the_whole(study):
 
 @pytest.mark.parametrize("group", [1, 2, 3, 65_536])
 def test_a_shards_place_is_where_its_rows_are(study, group, monkeypatch):
-    monkeypatch.setattr(tables, "ROW_GROUP", group)
+    monkeypatch.setattr(parquet, "ROW_GROUP", group)
     study.ingest(source="scenes", count=11, shards=4)
     path = study.out / "manifest.parquet"
     whole = manifest.read(path)

@@ -5,7 +5,7 @@ import csv
 import pyarrow as pa
 import pytest
 
-from genview import tables
+from genview import parquet, tables
 from genview.data import manifest, published
 from genview.errors import GenviewError
 
@@ -78,19 +78,19 @@ def test_a_study_s_conditions_are_exported(tmp_path):
             **{name: [1] * count for name in ("offset", "length", "width", "height")},
         }
     )
-    tables.write(manifest.assemble(rows, 2), tables.MANIFEST, tmp_path / "manifest.parquet")
+    parquet.write(manifest.assemble(rows, 2), tables.MANIFEST, tmp_path / "manifest.parquet")
     reverse = keys[::-1]
-    tables.write({"key": reverse, "ratio": [0.5, 0.4, 0.3, 0.2, 0.1]}, tables.FOREGROUND_RATIO, tmp_path / "r.parquet")
-    tables.write({"key": reverse, "noise_level": [4, 3, 2, 1, 0]}, tables.NOISE_LEVEL, tmp_path / "n.parquet")
+    parquet.write({"key": reverse, "ratio": [0.5, 0.4, 0.3, 0.2, 0.1]}, tables.FOREGROUND_RATIO, tmp_path / "r.parquet")
+    parquet.write({"key": reverse, "noise_level": [4, 3, 2, 1, 0]}, tables.NOISE_LEVEL, tmp_path / "n.parquet")
     scales = {"key": keys, "guidance_scale": [2.0] * 5, "score": [None] * 5, "is_default": [False] * 5}
-    tables.write(scales, tables.GUIDANCE_SCALE, tmp_path / "g.parquet")
+    parquet.write(scales, tables.GUIDANCE_SCALE, tmp_path / "g.parquet")
     published.export(*(tmp_path / f"{name}.parquet" for name in ("manifest", "r", "n", "g")), folder=tmp_path / "out")
     infos = {row["image"]: row for row in rows_of(tmp_path / "out/infos.csv")}
     assert set(infos) == {"k0.jpg", "k1.JPG", "k2.png", "k3.png", "k4.png"}
     assert infos["k0.jpg"] == {"image": "k0.jpg", "prompt": "a, b", "noise_level": "0", "guidance_scale": "2"}
     ratios = {row["image"]: row["ratio"] for row in rows_of(tmp_path / "out/fg_ratios.csv")}
     assert ratios["k4.png"] == "0.5" and ratios["k1.JPG"] == "0.2"
-    tables.write({"key": keys[:4], "ratio": [0.5] * 4}, tables.FOREGROUND_RATIO, tmp_path / "r.parquet")
+    parquet.write({"key": keys[:4], "ratio": [0.5] * 4}, tables.FOREGROUND_RATIO, tmp_path / "r.parquet")
     with pytest.raises(GenviewError, match=r"1 images of the manifest are missing: k4"):
         published.export(
             *(tmp_path / f"{name}.parquet" for name in ("manifest", "r", "n", "g")), folder=tmp_path / "out"

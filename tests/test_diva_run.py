@@ -143,7 +143,7 @@ def test_a_stopped_run_goes_on_to_the_same_model(tmp_path, finished):
     whole = finished[0].job
     stopped = a_job(tmp_path, checkpoints={"every_steps": 1})
     one = trainer.Trainer(stopped)
-    one.watch.record = lambda step, *_: step == 1
+    one.verdict.record = lambda step, *_: step == 1
     with pytest.raises(Stopped):
         one.train()
     trainer.train(stopped)

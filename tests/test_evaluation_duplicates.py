@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from genview import tables
+from genview import parquet, tables
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Duplicates, LocalDataset
@@ -59,7 +59,7 @@ def study(tmp_path_factory):
             "scores": [[0.0]] * len(rows),
             "embedding": [row.tolist() for row in embeddings],
         }
-        tables.write(columns, tables.SCORES, root / f"{shard}.parquet", encoder=encoder.digest, stage="t", study="t")
+        parquet.write(columns, tables.SCORES, root / f"{shard}.parquet", encoder=encoder.digest, stage="t", study="t")
     return root, source
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from workspace import Workspace
 
-from genview import results, tables
+from genview import parquet, results, tables
 from genview.config import load
 from genview.errors import GenviewError
 from genview.evaluation import masked_images
@@ -102,7 +102,7 @@ def test_masks_through_the_workflow(tmp_path):
     assert found["saliency/images/scenes"]["results"] == [] and "1 x 1" in found["saliency/images/scenes"]["note"]
     video = {row["metric"]: row["value"] for row in found["video/small/moving"]["results"]}
     assert video["j_and_f"] == pytest.approx((video["region_j"] + video["contour_f"]) / 2) and video["j_and_f"] > 0.3
-    cuts = tables.read(study / "foreground/small/token_cut.parquet", tables.TOKEN_CUT)
+    cuts = parquet.read(study / "foreground/small/token_cut.parquet", tables.TOKEN_CUT)
     assert cuts.num_rows == 12
     for row in cuts.to_pylist():
         assert row["ratio"] == pytest.approx(np.mean(row["foreground"]))

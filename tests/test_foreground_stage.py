@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file
 
-from genview import tables
+from genview import parquet, tables
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.config.foreground import PrincipalComponent
@@ -80,7 +80,7 @@ def _ratio(folder, names):
         ratio=folder / "ratio.parquet",
         stamp={},
     )
-    return tables.read(folder / "ratio.parquet", tables.FOREGROUND_RATIO)
+    return parquet.read(folder / "ratio.parquet", tables.FOREGROUND_RATIO)
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +96,11 @@ def test_ratios_follow_the_true_share(study):
     found, true = ratios["ratio"].to_numpy(), truth["foreground_share"].to_numpy()
     assert np.corrcoef(found, true)[0, 1] > 0.95
     assert np.abs(found - true).mean() < 0.1
-    assert tables.metadata(folder / "ratio.parquet")["tokens"] == "64"
+    assert parquet.metadata(folder / "ratio.parquet")["tokens"] == "64"
 
 
 def test_what_is_kept_of_an_image_is_small(study, tmp_path):
-    table = tables.read(study[0] / "0-of-2.parquet", tables.SCORES)
+    table = parquet.read(study[0] / "0-of-2.parquet", tables.SCORES)
     assert len(table["scores"][0]) == 64 and table["scores"].type.value_type == pa.float16()
     # At ViT-H-14's size, 256 tokens and 1,024 numbers of embedding: at most 1 KB an image beside the embedding.
     count, generator = 1000, np.random.default_rng(0)
@@ -109,7 +109,7 @@ def test_what_is_kept_of_an_image_is_small(study, tmp_path):
         "scores": token_scores.as_lists(generator.normal(-5, 3, (count, 256)).astype(np.float16)),
         "embedding": token_scores.as_lists(generator.integers(0, 2**32, (count, 1024), np.uint32).view(np.float32)),
     }
-    tables.write(pa.table(columns), tables.SCORES, tmp_path / "scores.parquet")
+    parquet.write(pa.table(columns), tables.SCORES, tmp_path / "scores.parquet")
     assert (tmp_path / "scores.parquet").stat().st_size / count - 1024 * 4 < 1024
 
 
@@ -121,10 +121,10 @@ def test_the_embedding_is_the_one_the_generator_needs(study):
     encoder = look.load(ENCODER)
     row = manifests.read(folder / "manifest.parquet").slice(0, 1).to_pylist()[0]
     image = encoder.preprocess(Reader(folder).image(row["path"], row["offset"], row["length"]))
-    table = tables.read(folder / "0-of-2.parquet", tables.SCORES)
+    table = parquet.read(folder / "0-of-2.parquet", tables.SCORES)
     assert table["key"][0].as_py() == row["key"]
     np.testing.assert_allclose(table["embedding"][0].as_py(), encoder.encode(image[None])[1][0], atol=1e-5)
-    assert tables.metadata(folder / "0-of-2.parquet")["encoder"] == encoder.digest
+    assert parquet.metadata(folder / "0-of-2.parquet")["encoder"] == encoder.digest
 
 
 def test_shards_and_loader_processes_change_no_bit(study, tmp_path):
@@ -150,7 +150,7 @@ def test_shards_and_loader_processes_change_no_bit(study, tmp_path):
                 workers=workers,
                 stamp={},
             )
-        parts = [tables.read(target / f"{index}.parquet", tables.SCORES) for index in range(shards)]
+        parts = [parquet.read(target / f"{index}.parquet", tables.SCORES) for index in range(shards)]
         rows[shards] = pa.concat_tables(parts).sort_by("key")
     assert rows[2].equals(rows[3])
 
@@ -200,7 +200,7 @@ def test_forced_polarity_turns_the_ratios_round_without_encoding(study, tmp_path
 def test_one_image_and_empty_shards(tmp_path):
     ratios = _study(tmp_path / "one", 1, 3)
     assert len(ratios) == 1 and 0 <= ratios["ratio"][0].as_py() <= 1
-    assert [len(tables.read(tmp_path / "one" / f"{i}-of-3.parquet", tables.SCORES)) for i in range(3)].count(0) == 2
+    assert [len(parquet.read(tmp_path / "one" / f"{i}-of-3.parquet", tables.SCORES)) for i in range(3)].count(0) == 2
 
 
 def test_an_image_that_has_gone_is_named(study, tmp_path):
@@ -208,7 +208,7 @@ def test_an_image_that_has_gone_is_named(study, tmp_path):
     broken = manifests.read(folder / "manifest.parquet")
     lengths = [3, *broken["length"].to_pylist()[1:]]
     index = broken.column_names.index("length")
-    tables.write(broken.set_column(index, "length", pa.array(lengths)), tables.MANIFEST, tmp_path / "manifest.parquet")
+    parquet.write(broken.set_column(index, "length", pa.array(lengths)), tables.MANIFEST, tmp_path / "manifest.parquet")
     (tmp_path / "images.tar").write_bytes((folder / "images.tar").read_bytes())
     for workers in (0, 1):
         with pytest.raises(GenviewError, match=f"image '{broken['key'][0].as_py()}': .*data have changed"):
@@ -248,5 +248,5 @@ def test_scores_of_another_encoder_are_refused(study, tmp_path):
 def test_published_ratios_take_the_place_of_the_stage(tmp_path):
     (tmp_path / "fg_ratios.csv").write_text('image,ratio,prompt\na/1.jpg,0.25,"one, two"\nb.png,1.0,\n')
     ratio.run_given(tmp_path / "fg_ratios.csv", ratio=tmp_path / "ratio.parquet", stamp={}, image_root=None)
-    found = tables.read(tmp_path / "ratio.parquet", tables.FOREGROUND_RATIO)
+    found = parquet.read(tmp_path / "ratio.parquet", tables.FOREGROUND_RATIO)
     assert found.to_pydict() == {"key": ["a/1", "b"], "ratio": [0.25, 1.0]}

@@ -13,7 +13,7 @@ import webdataset
 from generation import job, write_conditions, write_originals, write_scores
 from pipelines import save_text2image, save_unclip
 
-from genview import tables
+from genview import parquet, tables
 from genview.config.views import ViewSet
 from genview.data.reader import Reader
 from genview.errors import GenviewError
@@ -126,8 +126,8 @@ def test_work_of_other_conditions_is_not_taken_up(models, studies, tmp_path, mon
         patch.setattr(views, "_pack", lambda *_: (_ for _ in ()).throw(RuntimeError("stop before packing")))
         with pytest.raises(RuntimeError, match="stop before"):
             make(studies[1], view, tmp_path / "a")
-    table = tables.read(studies[1] / "manifest.parquet", tables.MANIFEST)
-    levels = tables.read(studies[1] / "conditions.parquet", tables.CONDITIONS)["noise_level"].to_pylist()
+    table = parquet.read(studies[1] / "manifest.parquet", tables.MANIFEST)
+    levels = parquet.read(studies[1] / "conditions.parquet", tables.CONDITIONS)["noise_level"].to_pylist()
     changed = [999 if row == 3 else level for row, level in enumerate(levels)]
     (tmp_path / "other").mkdir()
     conditions = write_conditions(tmp_path / "other", table, noise_level=changed)
@@ -148,7 +148,7 @@ def test_opens_with_webdataset_tar_and_our_reader(models, studies, tmp_path):
     files = {path.relative_to(tmp_path / "x").as_posix(): path for path in (tmp_path / "x").rglob("*.j*")}
     assert {name: path.read_bytes() for name, path in files.items()} == made
     reader = Reader(tmp_path / "out")
-    index = tables.read(tmp_path / "out" / "0-of-1.parquet", tables.VIEWS).to_pylist()
+    index = parquet.read(tmp_path / "out" / "0-of-1.parquet", tables.VIEWS).to_pylist()
     assert [row["key"] for row in index] == [json.loads(sample["json"])["key"] for sample in samples]
     for row, sample in zip(index, samples):
         assert reader.read("0-of-1.tar", row["offset"], row["length"]) == sample["jpg"]
@@ -170,7 +170,7 @@ def test_member_names_give_the_keys_back(samples):
 
 def test_embeddings_are_those_of_the_keys_wherever_they_lie(studies):
     scores = studies[1] / "scores-0-of-1.parquet"
-    table = tables.read(scores, tables.SCORES, ["key", "embedding"])
+    table = parquet.read(scores, tables.SCORES, ["key", "embedding"])
     for first, said, other in ((3, 3, []), (3, 0, []), (len(table) - 2, 1, ["nobody"])):
         keys = table["key"].slice(first, 2)
         found = embeddings.kept(scores, pa.chunked_array([*keys.chunks, pa.array(other, pa.string())]), said)
@@ -183,7 +183,7 @@ def test_embeddings_are_those_of_the_keys_wherever_they_lie(studies):
 def test_any_image_can_be_made_again_from_its_json(models, studies, tmp_path, mode):
     made = make(studies[1], view_of(models, mode, samples=2, save_size=24, jpeg_quality=80), tmp_path)
     scores = studies[1] / "scores-0-of-1.parquet"
-    vectors = embeddings.kept(scores, tables.read(scores, tables.SCORES, ["key"])["key"])
+    vectors = embeddings.kept(scores, parquet.read(scores, tables.SCORES, ["key"])["key"])
     for name in sorted(name for name in made if name.endswith(".json"))[::7]:
         values = json.loads(made[name])
         vector = None if mode == "txt" else vectors[values["key"]]
@@ -212,9 +212,9 @@ def test_kept_embeddings_are_used_only_if_they_are_the_pipelines_own(models, stu
     without = make(studies[1], view, tmp_path / "without", scores=None)
     assert statistics(tmp_path / "without")["embedding_from"] == "pipeline"
     (tmp_path / "foreign").mkdir()
-    scores = tables.read(studies[1] / "scores-0-of-1.parquet", tables.SCORES).to_pydict()
+    scores = parquet.read(studies[1] / "scores-0-of-1.parquet", tables.SCORES).to_pydict()
     scores["embedding"] = [np.asarray(vector) / np.linalg.norm(vector) for vector in scores["embedding"]]
-    tables.write(scores, tables.SCORES, tmp_path / "foreign" / "scores.parquet", stage="test")
+    parquet.write(scores, tables.SCORES, tmp_path / "foreign" / "scores.parquet", stage="test")
     foreign = make(studies[1], view, tmp_path / "foreign-out", scores=tmp_path / "foreign" / "scores.parquet")
     assert statistics(tmp_path / "foreign-out")["embedding_from"] == "pipeline"
     assert foreign == without
@@ -233,7 +233,7 @@ def test_a_bad_original_costs_that_image_and_is_listed(models, studies, tmp_path
         file.write(b"\0" * row["length"])
     view = view_of(models, "img")
     made = make(folder, view, tmp_path / "out", maximum_rejects=0.1)
-    index = tables.read(tmp_path / "out" / "0-of-1.parquet", tables.VIEWS)
+    index = parquet.read(tmp_path / "out" / "0-of-1.parquet", tables.VIEWS)
     assert row["key"] not in index["key"].to_pylist() and len(index) == len(KEYS) - 1 and len(made) == 2 * 9
     stats = statistics(tmp_path / "out")
     assert stats["failed_images"][0]["key"] == row["key"]
@@ -256,7 +256,7 @@ def test_an_empty_shard_is_an_empty_tar(models, tmp_path):
     write_conditions(folder, table)
     made = make(folder, view_of(models, "img"), tmp_path / "out", 3)
     assert sorted(made) == ["only.jpg", "only.json"]
-    rows = [len(tables.read(tmp_path / "out" / f"{i}-of-3.parquet", tables.VIEWS)) for i in range(3)]
+    rows = [len(parquet.read(tmp_path / "out" / f"{i}-of-3.parquet", tables.VIEWS)) for i in range(3)]
     assert sorted(rows) == [0, 0, 1]
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from workspace import Workspace
 
-from genview import tables
+from genview import parquet, tables
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.data import fingerprint, scenes
@@ -47,16 +47,16 @@ def views(work: Workspace) -> dict[tuple[str, int], bytes]:
     found = {}
     for index in (work.root / "results/growth/views/img").glob("*.parquet"):
         data = index.with_suffix(".tar").read_bytes()
-        for row in tables.read(index, tables.VIEWS).to_pylist():
+        for row in parquet.read(index, tables.VIEWS).to_pylist():
             found[row["key"], row["sample"]] = data[row["offset"] : row["offset"] + row["length"]]
         with tarfile.open(index.with_suffix(".tar")) as tar:
-            assert len(tar.getnames()) == 2 * len(tables.read(index, tables.VIEWS))
+            assert len(tar.getnames()) == 2 * len(parquet.read(index, tables.VIEWS))
     return found
 
 
 def scores(work: Workspace) -> dict[str, tuple]:
     files = (work.root / "results/growth/foreground/small/scores").glob("*.parquet")
-    rows = [row for file in files for row in tables.read(file, tables.SCORES).to_pylist()]
+    rows = [row for file in files for row in parquet.read(file, tables.SCORES).to_pylist()]
     return {row["key"]: (row["scores"], row["embedding"]) for row in rows}
 
 
@@ -126,7 +126,7 @@ def grown(folder: Path, keys: list[str], captions: list[str], digests: list[str]
         "foreground_share": pa.nulls(len(keys), pa.float32()), "attributes": pa.nulls(len(keys), pa.string()),
     }  # fmt: skip
     path = folder / "manifest.parquet"
-    tables.write(rows, tables.MANIFEST, path, shards="1")
+    parquet.write(rows, tables.MANIFEST, path, shards="1")
     return path
 
 
@@ -140,7 +140,7 @@ def test_only_new_and_changed_captions_are_scored(tmp_path):
         earlier = Earlier(output, code, accepted)
         stamp = {"parameters": parameters, "code": code}
         scoring.run(scorer, manifest=manifest, group="0-of-1", output=output, stamp=stamp, earlier=earlier)
-        table = tables.read(output, tables.GUIDANCE).to_pylist()
+        table = parquet.read(output, tables.GUIDANCE).to_pylist()
         assert [row["key"] for row in table] == list(captions)
         assert all(row["score"] == (None if "?" in text else 1 + len(text) % 4)
                    for row, text in zip(table, captions.values()))  # fmt: skip

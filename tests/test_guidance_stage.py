@@ -8,7 +8,7 @@ import pytest
 from chat_models import language_model, teach
 from started import Started
 
-from genview import tables
+from genview import parquet, tables
 from genview.conditions import guidance_scale
 from genview.config.guidance import Guidance
 from genview.data import manifest as manifests
@@ -36,7 +36,7 @@ def write_manifest(path, captions, shards=2):
         "attributes": pa.nulls(count, pa.string()),
     }
     table = manifests.assemble(pa.table(rows), shards)
-    tables.write(table, tables.MANIFEST, path, shards=str(shards))
+    parquet.write(table, tables.MANIFEST, path, shards=str(shards))
     return path
 
 
@@ -72,7 +72,7 @@ def scales_of(folder, guidance, scores=(), **options):
         stamp=STAMP,
         **options,
     )
-    return tables.read(output, tables.GUIDANCE_SCALE)
+    return parquet.read(output, tables.GUIDANCE_SCALE)
 
 
 def by_caption(folder, table, column):
@@ -89,7 +89,7 @@ def test_every_image_gets_a_scale_and_what_cannot_be_scored_is_flagged(tmp_path)
     assert [found[caption] for caption in CAPTIONS] == [8, 6, 5, 6, 5, 5, 4]
     flagged = by_caption(tmp_path, table, "is_default")
     assert [caption for caption in CAPTIONS if flagged[caption]] == [None, "  ", "赤い車"]
-    raw = tables.read_shards(scores, tables.GUIDANCE)
+    raw = parquet.read_shards(scores, tables.GUIDANCE)
     assert raw["raw_answer"].null_count == len(CAPTIONS) - 3
 
 
@@ -216,12 +216,12 @@ def test_failed_rows_alone_are_asked_again(tmp_path):
     scorer = Counting(lexical.Scorer(Guidance()))
     scorer.fails = {"two cats"}
     (path,) = score_all(tmp_path, scorer, shards=1)
-    assert tables.read(path, tables.GUIDANCE)["score"].null_count == 2
+    assert parquet.read(path, tables.GUIDANCE)["score"].null_count == 2
     scorer.asked, scorer.fails = [], set()
     path.unlink()  # as the workflow does when the rule is forced
     score_all(tmp_path, scorer, shards=1)
     assert scorer.asked == ["two cats"]
-    assert tables.read(path, tables.GUIDANCE)["score"].null_count == 1
+    assert parquet.read(path, tables.GUIDANCE)["score"].null_count == 1
 
 
 def test_answers_under_other_settings_are_not_used(tmp_path):
@@ -270,5 +270,5 @@ def test_a_job_killed_at_any_moment_ends_with_the_same_scores(tmp_path):
         before = journal.stat().st_size
     scoring.run(LanguageScorer(guidance), manifest=manifest, group="0-of-1", output=output, stamp={"stage": "x"})
     assert output.read_bytes() == expected.read_bytes()
-    scored = tables.read(output, tables.GUIDANCE)["score"]
+    scored = parquet.read(output, tables.GUIDANCE)["score"]
     assert sorted(Path(output).parent.iterdir()) == ([output] if not scored.null_count else [journal, output])

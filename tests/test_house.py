@@ -41,7 +41,7 @@ def test_no_stage_imports_a_later_one_and_none_imports_the_workflow():
 
 
 def test_the_workflow_and_the_checks_start_without_torch():
-    light = "genview.config.load, genview.provenance, genview.tables, genview.stage, genview.data.keys"
+    light = "genview.config.load, genview.provenance, genview.parquet, genview.stage, genview.data.keys"
     code = f"import {light}, sys; assert 'torch' not in sys.modules and 'diffusers' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
 

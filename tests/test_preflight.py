@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from genview import preflight, shared_gpus, tables
+from genview import parquet, preflight, shared_gpus, tables
 from genview.config import load
 from genview.errors import GenviewError
 
@@ -30,7 +30,7 @@ def manifest(folder: Path, captions: list[str | None]) -> None:
     empty = {name: [None] * count for name in ("label", "foreground_share", "attributes")}
     keys = [f"image-{i}" for i in range(count)]
     path = folder / "data/manifest.parquet"
-    tables.write({"key": keys, "caption": captions, **columns, **text, **empty}, tables.MANIFEST, path)
+    parquet.write({"key": keys, "caption": captions, **columns, **text, **empty}, tables.MANIFEST, path)
 
 
 def test_one_message_lists_everything(tmp_path):

@@ -114,7 +114,7 @@ def test_a_combined_digest_is_of_contents_in_order(tmp_path):
 
 
 def test_light_modules_do_not_load_torch():
-    modules = "genview.tables, genview.atomic, genview.provenance, genview.errors, genview.data.ingest, genview.stage"
+    modules = "genview.parquet, genview.atomic, genview.provenance, genview.errors, genview.data.ingest, genview.stage"
     code = f"import sys, {modules}; print(*sorted({{'torch', 'datasets', 'sklearn', 'scipy'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "\n"
 

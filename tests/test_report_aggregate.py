@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from miniature_study import configuration
 
-from genview import tables
+from genview import parquet, tables
 from genview.evaluation import accuracy, groups
 from genview.report import aggregate, differences, evaluation
 from genview.report.results import Results
@@ -35,7 +35,7 @@ def study(folder: Path, hits: dict[str, dict[str, np.ndarray]], runs: dict | Non
                 "key": [str(index) for index in range(len(right))], "label": labels, "prediction": predictions,
                 "neighbours": predictions,
             }  # fmt: skip
-            tables.write(columns, tables.OUTCOMES, file.with_suffix(".parquet"))
+            parquet.write(columns, tables.OUTCOMES, file.with_suffix(".parquet"))
     return Results(folder, values)
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from genview import spill, tables
+from genview import parquet, spill, tables
 from genview.data import manifest
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +42,7 @@ def test_every_image_has_its_row_in_every_table(study):
         (study.guidance_scale, tables.GUIDANCE_SCALE),
         (study.conditions, tables.CONDITIONS),
     ):
-        assert tables.read(path, schema, ["key"])["key"].equals(keys), path
+        assert parquet.read(path, schema, ["key"])["key"].equals(keys), path
 
 
 def test_shards_are_in_order_and_of_one_size(study):

@@ -4,7 +4,7 @@ import pytest
 import sources
 from workspace import Workspace
 
-from genview import tables
+from genview import parquet, tables
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ def test_a_collection_is_taken_whole_and_the_rest_of_the_study_planned(work, sou
     assert f"the study {source!r} can run" in checked.stdout
     manifest = f"results/{source}/data/manifest.parquet"
     work.snakemake(manifest, *arguments)
-    rows = tables.read(work.root / manifest, tables.MANIFEST).to_pylist()
+    rows = parquet.read(work.root / manifest, tables.MANIFEST).to_pylist()
     assert len(rows) == sources.COUNT and all(row["caption"] for row in rows)
     assert all(bool(row["label"]) == (source in sources.LABELLED) for row in rows)
     planned = work.planned(*arguments)

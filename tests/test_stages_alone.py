@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from started import Started
 
-from genview import tables
+from genview import parquet, tables
 
 CONFIGURATION = """
 extends: config/smoke.yaml
@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
 def test_each_stage_makes_its_files_from_those_before(folder):
     keys = pq.read_table(folder / "data/manifest.parquet")["key"]
     assert len(keys) == 24
-    assert tables.read(folder / "foreground/foreground_ratio.parquet", tables.FOREGROUND_RATIO)["key"] == keys
+    assert parquet.read(folder / "foreground/foreground_ratio.parquet", tables.FOREGROUND_RATIO)["key"] == keys
     conditions = pq.read_table(folder / "conditions/conditions.parquet")
     assert conditions["key"] == keys and conditions["noise_level"].null_count == 0
     assert pq.read_metadata(folder / "views/0-of-1.parquet").num_rows == 24

@@ -14,7 +14,7 @@ import small_disk
 from PIL import Image
 from workspace import REPOSITORY, Workspace
 
-from genview import tables
+from genview import parquet, tables
 from genview.data import published
 
 pytestmark = pytest.mark.slow
@@ -50,10 +50,10 @@ def test_tables_are_as_documented_and_name_what_made_them(study):
         "views/imgtxt/0-of-2.parquet": tables.VIEWS,
     }
     for name, schema in documented.items():
-        tables.read(results / name, schema)
-        assert {"stage", "study", "version", "parameters", "code"} <= tables.metadata(results / name).keys(), name
-    keys = tables.read(results / "data/manifest.parquet", tables.MANIFEST)["key"].to_pylist()
-    assert tables.read(results / "conditions/conditions.parquet", tables.CONDITIONS)["key"].to_pylist() == keys
+        parquet.read(results / name, schema)
+        assert {"stage", "study", "version", "parameters", "code"} <= parquet.metadata(results / name).keys(), name
+    keys = parquet.read(results / "data/manifest.parquet", tables.MANIFEST)["key"].to_pylist()
+    assert parquet.read(results / "conditions/conditions.parquet", tables.CONDITIONS)["key"].to_pylist() == keys
 
 
 def test_every_number_comes_with_its_interval_and_its_data(study):
@@ -78,7 +78,7 @@ def test_no_artifact_holds_a_path_of_this_machine(study):
 
 def test_any_view_is_made_again_and_conditions_are_exported_by_command(study, tmp_path):
     config = SMOKE[1]
-    keys = tables.read(study.root / "results/smoke/data/manifest.parquet", tables.MANIFEST, ["key"])["key"].to_pylist()
+    keys = parquet.read(study.root / "results/smoke/data/manifest.parquet", tables.MANIFEST, ["key"])["key"].to_pylist()
     for view in ("img", "txt"):
         done = study.python("-m", "genview", "remake", view, keys[0], "--config", config, "--to", str(tmp_path / view))
         assert "byte for byte" in done.stdout and '"noise_level"' in done.stdout

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from training_study import assemble, study, write_manifest, write_shards, write_views
 
-from genview import tables
+from genview import parquet, tables
 from genview.config.augmentation import Augmentation, RunData
 from genview.data import scenes
 from genview.data.reader import Reader
@@ -308,12 +308,12 @@ def test_more_samples_in_a_step_than_images_are_refused():
 
 def test_text_terms_without_captions_are_refused_before_training(tmp_path):
     job = study(tmp_path, count=10, quality=False)
-    rows = tables.read(job.manifest, tables.MANIFEST)
+    rows = parquet.read(job.manifest, tables.MANIFEST)
     captions = rows["caption"].to_pylist()
     captions[2] = None
     field = rows.schema.field("caption")
     rows = rows.set_column(rows.schema.get_field_index("caption"), field, pa.array(captions, pa.string()))
-    tables.write(rows, tables.MANIFEST, job.manifest, shards="2")
+    parquet.write(rows, tables.MANIFEST, job.manifest, shards="2")
     with pytest.raises(GenviewError, match=r"1 of 10 images have no caption"):
         assemble(job)
 
@@ -322,6 +322,6 @@ def test_missing_views_can_be_refused(tmp_path):
     job = study(tmp_path, count=10, quality=False, data={"missing": "refuse"})
     assemble(job)
     drawn = {key: scenes.scene(1, seed=2).image for key in ("scene-0001", "scene-0002")}
-    write_shards(tmp_path / "views" / "drawn", drawn, tables.read(job.manifest, tables.MANIFEST))
+    write_shards(tmp_path / "views" / "drawn", drawn, parquet.read(job.manifest, tables.MANIFEST))
     with pytest.raises(GenviewError, match=r"8 images are missing"):
         assemble(job)

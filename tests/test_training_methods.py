@@ -310,7 +310,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_losses_and_weights
     trainer.train(whole)
     stopped = a_job(tmp_path / "stopped", name, **changes)
     one = trainer.Trainer(stopped)
-    one.watch.record = lambda step, *_: step == 2
+    one.verdict.record = lambda step, *_: step == 2
     with pytest.raises(Stopped):
         one.train()
     trainer.train(stopped)

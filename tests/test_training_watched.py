@@ -72,7 +72,7 @@ def test_a_run_that_goes_on_compares_with_its_first_weights(tmp_path):
     whole, stopped = study(tmp_path / "whole", **changes), study(tmp_path / "stopped", **changes)
     trainer.train(whole)
     one = trainer.Trainer(stopped)
-    one.watch.record = lambda step, *_: step == 7
+    one.verdict.record = lambda step, *_: step == 7
     with pytest.raises(trainer.process.Stopped):
         one.train()
     trainer.train(stopped)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
-from genview import tables
+from genview import parquet, tables
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.config.merge import merged
@@ -75,7 +75,7 @@ def write_manifest(folder: Path, count: int, *, shards: int = SHARDS) -> pa.Tabl
     }
     schema = pa.schema([field for field in tables.MANIFEST if field.name != "shard"])
     rows = manifest.assemble(pa.table(columns, schema=schema), shards)
-    tables.write(rows, tables.MANIFEST, folder / "manifest.parquet", shards=str(shards), **STAMP)
+    parquet.write(rows, tables.MANIFEST, folder / "manifest.parquet", shards=str(shards), **STAMP)
     return rows
 
 
@@ -93,7 +93,7 @@ def write_views(folder: Path, images: dict[str, np.ndarray], *, shard: str = "0-
         "guidance_scale": [2.0] * len(images),
         "seed": [1] * len(images),
     }
-    tables.write(columns, tables.VIEWS, index, **STAMP)
+    parquet.write(columns, tables.VIEWS, index, **STAMP)
     return str(tar), str(index)
 
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import torch
 from PIL import Image
 
-from genview import atomic, placement, progress, randomness, tables
+from genview import atomic, parquet, placement, progress, randomness, tables
 from genview.audit import figures, measures
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit
@@ -115,7 +115,7 @@ def run(
 def _keys(indexes: Sequence[str | Path]) -> Iterator[str]:
     """The originals that have views; all samples of one are in one shard."""
     for path in indexes:
-        yield from pc.unique(tables.read(path, tables.VIEWS, ["key"])["key"]).to_pylist()
+        yield from pc.unique(parquet.read(path, tables.VIEWS, ["key"])["key"]).to_pylist()
 
 
 def _pairs(audit: Audit, of: Views, seed: int) -> tuple[list[Pair], int]:
@@ -124,16 +124,16 @@ def _pairs(audit: Audit, of: Views, seed: int) -> tuple[list[Pair], int]:
     Returns:
         these, and how many originals have views.
     """
-    tables.require_alike(of.indexes)
+    parquet.require_alike(of.indexes)
     count = sum(1 for _ in _keys(of.indexes))
     most = max(audit.images, audit.diversity_images)
     chosen = randomness.sample(_keys(of.indexes), most, "draw", seed, "audit")
     wanted = pa.array(chosen, pa.string())
-    rows = tables.with_keys(of.manifest, tables.MANIFEST, wanted, DETAILS).to_pylist()
+    rows = parquet.with_keys(of.manifest, tables.MANIFEST, wanted, DETAILS).to_pylist()
     originals = {row["key"]: row for row in rows}
     samples: dict[str, list[Row]] = {}
     for path, tar in zip(of.indexes, of.tars):
-        table = tables.read(path, tables.VIEWS)
+        table = parquet.read(path, tables.VIEWS)
         for row in table.filter(pc.is_in(table["key"], value_set=wanted)).to_pylist():
             samples.setdefault(row["key"], []).append({**row, "tar": str(tar)})
     reader = Reader(of.root)

@@ -46,7 +46,7 @@ def command(words: Sequence[str]) -> list[str]:
 
 
 def _before(words: Sequence[str], index: int) -> str:
-    """The option that a word belongs to: the last one before it, if it can take so many words."""
+    """The option that a word belongs to: the last one before it, if it can take that many words."""
     back = index - 1
     while back >= 0 and not words[back].startswith("-"):
         back -= 1

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genview import randomness, tables
+from genview import parquet, randomness, tables
 from genview.config.guidance import Guidance
 from genview.data import manifest as manifests
 from genview.data import published
@@ -101,11 +101,11 @@ def _score_table(
     shards: Sequence[str | Path], manifest: str | Path, output: str | Path
 ) -> Iterator[Iterator[pa.ChunkedArray]]:
     """The shards' scores in the manifest's order; null where a caption could not be scored."""
-    tables.require_alike(shards)
+    parquet.require_alike(shards)
     schema = pa.schema([tables.GUIDANCE.field(name) for name in ("key", "score")])
     with aligned(
         manifest,
-        lambda: tables.batches(shards, tables.GUIDANCE, schema.names),
+        lambda: parquet.batches(shards, tables.GUIDANCE, schema.names),
         schema,
         name="the guidance scores",
         beside=output,
@@ -139,7 +139,7 @@ class _Unscored:
         if self.unscored <= allowed * self.captions:
             return
         answers: Counter[str] = Counter()
-        for piece in tables.batches(shards, tables.GUIDANCE, ["score", "raw_answer"]):
+        for piece in parquet.batches(shards, tables.GUIDANCE, ["score", "raw_answer"]):
             words = piece.filter(pc.is_null(piece["score"]))["raw_answer"].to_pylist()
             answers.update((text or "").strip()[:500] for text in words if text != scoring.NO_CAPTION.raw_answer)
         words, count = answers.most_common(1)[0] if answers else ("", 0)
@@ -184,8 +184,8 @@ def run(
             found = stack.enter_context(_given_table(guidance, manifest, root, output))
         elif adaptive:
             found = stack.enter_context(_score_table(scores, manifest, output))
-        writer = stack.enter_context(tables.writing(tables.GUIDANCE_SCALE, output, **stamp))
-        for rows in tables.batches(manifest, tables.MANIFEST, ["key", "caption"]):
+        writer = stack.enter_context(parquet.writing(tables.GUIDANCE_SCALE, output, **stamp))
+        for rows in parquet.batches(manifest, tables.MANIFEST, ["key", "caption"]):
             if found is None:
                 chosen = _drawn(rows["key"], guidance, seed)
             elif adaptive:

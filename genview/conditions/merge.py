@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genview import atomic, spill, tables
+from genview import atomic, parquet, spill, tables
 from genview.conditions import guidance_scale as guidance_scales
 from genview.conditions import noise_level as noise_levels
 from genview.data import manifest as manifests
@@ -83,7 +83,7 @@ class _Column:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Iterator[pa.Table | None]]:
-        """Its rows in the manifest's order, piece by piece; None for ever without a table.
+        """Its rows in the manifest's order, piece by piece; without a table None, again and again.
 
         Raises:
             GenviewError: the table has a key twice, or lacks keys.
@@ -93,7 +93,7 @@ class _Column:
             yield itertools.repeat(None)
             return
         beside = f"{self._beside}.{self.name}"
-        source = functools.partial(tables.batches, path, self.schema, names)
+        source = functools.partial(parquet.batches, path, self.schema, names)
         with aligned(self._manifest, source, self.schema, name=str(path), beside=beside) as found:
             if found.missing.count:
                 what, total = self.name.replace("_", " "), manifests.count(self._manifest)
@@ -186,9 +186,9 @@ def run(
     with (
         levels.opened() as level_rows,
         scales.opened() as scale_rows,
-        tables.writing(tables.CONDITIONS, conditions, **stamp) as writer,
+        parquet.writing(tables.CONDITIONS, conditions, **stamp) as writer,
     ):
-        for rows in tables.batches(manifest, tables.MANIFEST, ["key", "caption"]):
+        for rows in parquet.batches(manifest, tables.MANIFEST, ["key", "caption"]):
             made = rows_of(rows, next(level_rows), next(scale_rows), noise_level, guidance_scale, seed)
             writer.write(made)
             default = made.filter(pc.equal(made["guidance_scale_from"], "default"))["key"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from genview import randomness, tables
+from genview import parquet, randomness, tables
 from genview.config.foreground import NoiseLevel
 from genview.data import published
 from genview.foreground import noise
@@ -50,7 +50,7 @@ def run(
         GenviewError: a ratio is NaN or out of range, or a row of the given file is not as published.
     """
     found: Counter[int] = Counter()
-    with tables.writing(tables.NOISE_LEVEL, noise_level, **stamp) as writer:
+    with parquet.writing(tables.NOISE_LEVEL, noise_level, **stamp) as writer:
         for keys, levels in _levels(config, manifest, ratio, seed, image_root):
             writer.write({"key": keys, "noise_level": levels})
             found.update(dict(zip(*(part.tolist() for part in np.unique(levels, return_counts=True)))))
@@ -66,11 +66,11 @@ def _levels(
         yield table["key"], table["noise_level"].to_numpy()
     elif config.strategy == "adaptive":
         assert ratio is not None
-        tokens = int(tables.metadata(ratio).get("tokens", 0)) or None
-        for piece in tables.batches(ratio, tables.FOREGROUND_RATIO, ["key", "ratio"]):
+        tokens = int(parquet.metadata(ratio).get("tokens", 0)) or None
+        for piece in parquet.batches(ratio, tables.FOREGROUND_RATIO, ["key", "ratio"]):
             yield piece["key"], noise.adaptive_level(piece["ratio"].to_numpy(), config.levels, tokens=tokens)
     else:
-        for piece in tables.batches(manifest, tables.MANIFEST, ["key"]):
+        for piece in parquet.batches(manifest, tables.MANIFEST, ["key"]):
             if config.strategy == "constant":
                 yield piece["key"], np.full(len(piece), config.constant)
             else:

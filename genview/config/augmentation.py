@@ -124,7 +124,7 @@ class RunData(Block):
     include_original: bool = True
     """The original is one of the views."""
     choose: int | None = Field(None, ge=1)
-    """Take so many of the view sets at random for each sample; null: all of them."""
+    """Take this many of the view sets at random for each sample; null: all of them."""
     always: tuple[str, ...] = ()
     """With ``choose``: these view sets are always taken, the others are drawn."""
     crops: int = Field(1, ge=1, le=16)

@@ -28,7 +28,7 @@ class Dataset(Block):
     image_root: FilePath | None = None
     """Table only: the folder that the paths in the column of images are relative to; default: the table's folder."""
     count: int | None = Field(None, ge=1)
-    """Scenes: how many to draw (default 1,000). Other sources: take only the first so many items."""
+    """Scenes: how many to draw (default 1,000). Other sources: take only this many items, the first."""
     image_column: str | None = None
     """Table: the column of paths; Hugging Face: the column of images. Left out: ``image``, or a name that others use
     (``filepath``, ``file_name``, ...)."""
@@ -50,21 +50,21 @@ class Dataset(Block):
     maximum_pixels: int = Field(178_956_970, ge=1, le=357_913_940)
     """Images with more pixels are refused before they are decoded (decompression bombs); Pillow ends at twice that."""
     maximum_aspect_ratio: Annotated[float, Field(ge=1)] = 32.0
-    """Images whose longer side is more than so many times the shorter one are refused: an encoder's preprocessing
+    """Images whose longer side is more than this many times the shorter one are refused: an encoder's preprocessing
     would blow the shorter side up, and the longer one with it."""
     minimum_side: int = Field(1, ge=1)
     """Images with a shorter side below this, in pixels, are refused."""
     drop_duplicates: bool = True
     """Keep one of several images with the same bytes; the others are listed."""
     perceptual_duplicates: int | None = Field(None, ge=0, le=32)
-    """Also drop images whose perceptual hash (64 bits) differs in at most so many bits; off by default."""
+    """Also drop images whose perceptual hash (64 bits) differs in at most this many bits; off by default."""
     exclude: FilePath | None = None
     """A text or CSV file of keys to leave out, such as leaked test images found by the duplicates stage."""
     watch: Annotated[int, RuntimeOnly] = Field(20_000, ge=0)
-    """Folders and tars of up to so many files are looked at before each start, so that new, changed and removed images
-    are seen; of larger ones (0: of all) write ``snakemake --forcerun manifest``."""
+    """Folders and tars of up to this many files are looked at before each start, so that new, changed and removed
+    images are seen; of larger ones (0: of all) write ``snakemake --forcerun manifest``."""
     workers: Annotated[int, RuntimeOnly] = Field(0, ge=0)
-    """Processes that open and check images, a matter of speed only; 0: eight, or as many as there are cores."""
+    """Processes that open and check images, of no effect but on speed; 0: eight, or as many as there are cores."""
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> "Dataset":

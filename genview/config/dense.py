@@ -34,12 +34,12 @@ class Video(Block):
     scene_size: int = Field(64, ge=16)
     """Their side in pixels."""
     frames: int = Field(7, ge=1)
-    """Frames before this one that are looked at, beside the first."""
+    """Previous frames from which labels travel, beside the first."""
     radius: int = Field(12, ge=1)
-    """Places of the grid of tokens that a token looks aside."""
+    """Largest distance of two tokens that are compared, in rows and in columns of the grid."""
     neighbours: int = Field(5, ge=1)
     """Most similar tokens that count."""
     temperature: Annotated[float, Field(gt=0)] = 0.1
-    """Of their weights."""
+    """Temperature of their weights, exp(cosine / temperature)."""
     bootstrap: int = Field(1000, ge=0)
     """Resamples of the sequences behind the 95 % intervals; 0: no interval."""

@@ -27,7 +27,7 @@ class DivaCondition(Block):
     """The text whose hidden states are the prior; it says nothing about an image."""
 
     def local_tokens(self, tokens: int) -> int:
-        """Local tokens of a condition, for a tower with so many patch tokens."""
+        """Local tokens of a condition, for a tower with ``tokens`` patch tokens."""
         match self.tokens:
             case "all":
                 return tokens

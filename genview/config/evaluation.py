@@ -24,7 +24,7 @@ class LocalDataset(Block):
     """Scenes: ``class``, ``colour``, ``background`` or ``texture``."""
     train: int | None = Field(None, ge=2)
     test: int | None = Field(None, ge=1)
-    """Scenes: how many; other kinds: the first so many after a seeded shuffle."""
+    """Scenes: how many; other kinds: how many are taken after a seeded shuffle."""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
     image_column: str | None = None
     caption_column: str | None = None
@@ -64,7 +64,7 @@ class Features(Block):
         return self.workers or 0
 
     def on(self, cores: int) -> "Features":
-        """The same for a job with so many cores."""
+        """The same for a job with ``cores`` cores."""
         return self.model_copy(update={"workers": max(cores - 1, 0)}) if self.workers is None else self
 
 

@@ -123,7 +123,7 @@ def parse(values: dict[str, Any], origin: str = "configuration", *, pinned: bool
 
     Raises:
         GenviewError: lists every problem: unknown keys with the nearest name, values out of range, broken references;
-            or the lock is none.
+            or the file of the lock is not a lock.
     """
     values = extended(values)
     if problems := list(_explained(_errors(values))):

@@ -50,7 +50,7 @@ class MethodBlock(Block):
     needs_initial: ClassVar[bool] = False
 
     def uses_text(self, epochs: int) -> bool:
-        """Whether captions are needed in a run of so many epochs."""
+        """Whether captions are needed in a run of ``epochs`` epochs."""
         return False
 
     def uses_text_quality(self, epochs: int) -> bool:
@@ -71,7 +71,7 @@ class MethodBlock(Block):
         return False
 
     def problem(self, *, epochs: int, samples: int) -> str | None:
-        """What makes a run of so many epochs and samples a step impossible."""
+        """What makes a run impossible that has ``epochs`` epochs and ``samples`` samples a step."""
         return None
 
 
@@ -195,7 +195,7 @@ class MoCoV2(MethodBlock):
     queue: int = Field(65_536, ge=1)
     """Keys that are kept, of all processes."""
     batchnorm_groups: int = Field(8, ge=1)
-    """Parts of a step's batch whose statistics are apart, as on so many GPUs; keys are permuted among them."""
+    """Parts of a step's batch with statistics of their own, as if on a GPU each; keys are permuted among them."""
     quality: Quality | None = None
     """Quality weights of the pair of query and key; the queue is not weighted. Null: none."""
 
@@ -248,7 +248,7 @@ class Equivariant(Block):
     """Coefficient of the balance between the two heads' parameters."""
     chunk: int | None = Field(None, ge=1)
     """Samples whose outputs' cosines are computed at once, and again in the backward pass; null: all of a process. For
-    memory: of so many outputs the probabilities of all crops are the largest tensors."""
+    memory: the probabilities of all crops over these outputs are the largest tensors."""
     balance_all: bool = True
     """Balance all parameters, as published; false: without the last layers' fixed gains and directions, whose length
     plays no part in their outputs."""
@@ -304,10 +304,10 @@ class DIVA(MethodBlock):
     draws: int = Field(2, ge=1)
     """Timesteps and noises for each image in a step; one backward pass for each."""
     weighting: Literal["mean", "repository"] = "mean"
-    """``mean``: the gradient is the mean over draws and parts of a step, as in the paper. ``repository``: as the
-    published code computes it: all draws but the last are summed over the parts and only the last is averaged, so that
-    with two draws and five parts the gradient is six times as large, five sixths of it by the first draw; clipping
-    hides a part of that."""
+    """``mean``: the gradient is the mean over draws and microbatches, as in the paper. ``repository``: as the
+    published code computes it: all draws but the last are summed over the microbatches and only the last is averaged,
+    so that with two draws and five microbatches the gradient is six times as large, five sixths of it by the first
+    draw; clipping hides some of that."""
 
     @field_validator("condition", mode="before", json_schema_input_type=str | DivaCondition)
     @classmethod

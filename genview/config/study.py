@@ -27,7 +27,7 @@ class Study(Block):
     results: FilePath = "results"
     """Folder of all studies' results."""
     seed: int = 42
-    """Every choice of chance in the study is derived from it."""
+    """Every random choice of the study is derived from it."""
     weights_lock: FilePath | None = None
     """File of revisions that pins the models of the hub (`genview fetch` writes it); null: whatever is in the cache."""
     confirm_hours: Annotated[float, RuntimeOnly] = Field(10.0, ge=0)

@@ -22,7 +22,7 @@ class Freeze(Block):
     patch_embedding: bool = False
     """The first convolution."""
     blocks: int = Field(0, ge=0)
-    """The first so many blocks of the image tower, and what comes before them."""
+    """How many of the image tower's first blocks, with what comes before them."""
 
 
 class LowRank(Block):
@@ -42,7 +42,7 @@ class Anchor(Block):
     weight: NonNegative = 1.0
     """0: the distance is logged, as ``anchor_loss``, and nothing is held."""
     feature: Literal["pooled", "embedding"] = "embedding"
-    """Of which the distance is measured: before or after the projection to the text space."""
+    """The feature whose distance is measured: before or after the projection to the text space."""
 
 
 class OtherRun(Block):
@@ -147,7 +147,7 @@ class Run(Block):
     batch_size: int = Field(64, ge=2)
     """Samples per process and step; a sample has several views."""
     accumulate: int = Field(1, ge=1)
-    """Steps whose gradients are summed; each part is contrasted within itself."""
+    """Microbatches of a step, whose gradients are averaged; each is contrasted within itself."""
     cached_chunk: int | None = Field(None, ge=1)
     """Samples per chunk of gradient caching: the contrast covers the whole batch, memory only a chunk."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
@@ -156,7 +156,7 @@ class Run(Block):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of an exponential moving average of the weights; null: none."""
     gpus_per_node: int = Field(1, ge=1)
-    """One process for each, of ``batch_size`` samples; where there is no GPU, so many processes on the CPU."""
+    """One process for each, of ``batch_size`` samples; where there is no GPU, as many processes on the CPU."""
     nodes: int = Field(1, ge=1)
     log_every_steps: int = Field(10, ge=1)
     """Optimiser steps between lines of metrics.jsonl."""
@@ -180,7 +180,7 @@ class Run(Block):
 
     @property
     def samples_per_step(self) -> int:
-        """Samples of all processes and parts of a step."""
+        """Samples of a step: of all processes and microbatches."""
         return self.batch_size * self.accumulate * self.world_size
 
     @property

@@ -14,7 +14,7 @@ class ViewSet(Block):
     """``img``: Stable unCLIP, empty prompt. ``txt``: Stable Diffusion. ``imgtxt``: Stable unCLIP with the caption."""
     noise_level: Literal["table", "random"] | Level = "table"
     """``table``: as the block ``noise_level`` says; ``random``: one of its levels, drawn for each image; a number: this
-    level for all. No part in txt."""
+    level for all. Not used in txt mode."""
     guidance_scale: Literal["table", "random"] | Scale | None = None
     """As above; null: 10 in img mode, the table's in the others (GenView++'s settings)."""
     model: ModelPath | None = None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from genview import spill, tables
+from genview import parquet, spill, tables
 from genview.errors import GenviewError
 
 Source = Callable[[], Iterable[pa.Table]]
@@ -20,7 +20,7 @@ class Aligned(NamedTuple):
     Attributes:
         missing: keys of the manifest that the table lacks, in the manifest's order.
         unknown: keys of the table that are not in the manifest, sorted.
-        pieces: a row for each row of the manifest, in pieces of ``tables.ROW_GROUP``; null where there is none.
+        pieces: a row for each row of the manifest, in pieces of ``parquet.ROW_GROUP``; null where there is none.
     """
 
     missing: spill.Some
@@ -29,11 +29,11 @@ class Aligned(NamedTuple):
 
 
 def _keys(manifest: str | Path) -> Iterator[pa.Table]:
-    return tables.batches(manifest, tables.MANIFEST, ["key"])
+    return parquet.batches(manifest, tables.MANIFEST, ["key"])
 
 
 def _in_order(manifest: str | Path, source: Source) -> bool:
-    pairs = zip(_keys(manifest), tables.in_pieces(piece.select(["key"]) for piece in source()), strict=True)
+    pairs = zip(_keys(manifest), parquet.in_pieces(piece.select(["key"]) for piece in source()), strict=True)
     try:
         return all(wanted["key"].combine_chunks().equals(found["key"].combine_chunks()) for wanted, found in pairs)
     except ValueError:  # one has more pieces than the other
@@ -59,7 +59,7 @@ def aligned(
         GenviewError: the table has a key more than once.
     """
     if _in_order(manifest, source):
-        yield Aligned(spill.Some(), spill.Some(), tables.in_pieces(source()))
+        yield Aligned(spill.Some(), spill.Some(), parquet.in_pieces(source()))
         return
     plain = pa.schema([pa.field(field.name, field.type) for field in schema])
     with spill.folder(beside) as place, spill.database(place) as base:
@@ -77,5 +77,5 @@ def aligned(
         yield Aligned(
             base.some("SELECT key FROM wanted ANTI JOIN found USING (key) ORDER BY row"),
             base.some("SELECT key FROM found ANTI JOIN wanted USING (key) ORDER BY key"),
-            tables.in_pieces(piece.select(plain.names).cast(plain) for piece in joined),
+            parquet.in_pieces(piece.select(plain.names).cast(plain) for piece in joined),
         )

@@ -26,7 +26,7 @@ def of(files: Mapping[str, Path], remembered: Path) -> dict[str, list]:
 
     Args:
         files: names, such as paths relative to a collection's folder, and the files.
-        remembered: where digests are kept; of no matter to the result.
+        remembered: where digests are kept; the result does not depend on it.
     """
     known = _known(remembered)
     kept, found = {}, {}
@@ -36,7 +36,7 @@ def of(files: Mapping[str, Path], remembered: Path) -> dict[str, list]:
         kept[mark] = known.get(mark) or _digest(path, status.st_size)
         found[name] = [status.st_size, kept[mark]]
     if kept.keys() != known.keys():
-        with contextlib.suppress(Exception):  # a read-only folder costs the reading, not the study
+        with contextlib.suppress(Exception):  # in a read-only folder the files are read again next time
             atomic.write_json(remembered, kept)
     return found
 
@@ -75,7 +75,7 @@ def _files(place: Path, source: str) -> Iterator[tuple[str, Path]]:
     if source == "folder" and place.is_dir():
         for folder, inside in source_folder.folders(place):
             for name in inside:
-                # What cannot be read is for the ingestion to list.
+                # The ingestion lists what cannot be read.
                 path = place / folder / name
                 if _counts(name) and path.is_file() and os.access(path, os.R_OK):
                     yield (path.relative_to(place).as_posix().encode("utf-8", "backslashreplace").decode(), path)

@@ -62,7 +62,7 @@ def decode(
     Args:
         data: the whole file.
         maximum_pixels: images with more pixels are refused before they are decoded.
-        maximum_aspect_ratio: so are images whose longer side is more than so many times the shorter one.
+        maximum_aspect_ratio: so are images whose longer side is more than this many times the shorter one.
 
     Raises:
         GenviewError: no image, an unknown format, damaged, cut short, too large or too thin.

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genview import atomic, spill, tables
+from genview import atomic, parquet, spill, tables
 from genview.config.dataset import Dataset
 from genview.data import (
     check,
@@ -30,7 +30,7 @@ from genview.errors import GenviewError
 log = logging.getLogger(__name__)
 
 ENOUGH = 1000
-"""Once so many images have failed, and more than the allowed share, the others are not opened."""
+"""Once this many images have failed, and more than the allowed share, the others are not opened."""
 
 ROWS = pa.schema(
     [field for field in tables.MANIFEST if field.name != "shard"]
@@ -67,7 +67,7 @@ def run(
         listing = collect(dataset, seed, Path(images), folder)
         rows = opened(listing, dataset, data_root(dataset, manifest), folder, failures)
         write(rows, listing.refusals, dataset, manifest, folder, stamp)
-        with tables.writing(tables.REJECTED, rejected, **stamp) as writer:
+        with parquet.writing(tables.REJECTED, rejected, **stamp) as writer:
             for piece in listing.refusals.rows.pieces():
                 writer.write(piece)
 
@@ -219,7 +219,7 @@ def write(
         dropped = _duplicates(base, rows, dataset, folder)
         cuts = keys.Cuts(_ordered(base), len(rows) - len(dropped), dataset.shards)
         kept = _dealt(rows, dropped, refusals, dataset, cuts)
-        with tables.writing(tables.MANIFEST, manifest, shards=str(dataset.shards), **stamp) as writer:
+        with parquet.writing(tables.MANIFEST, manifest, shards=str(dataset.shards), **stamp) as writer:
             for piece in base.sorted(kept, tables.MANIFEST, "shard, key"):
                 writer.write(piece)
                 captions += len(piece) - piece["caption"].null_count

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genview import tables
+from genview import parquet, tables
 from genview.data import keys
 from genview.errors import GenviewError
 from genview.spill import SHOWN, Some
@@ -26,12 +26,12 @@ def read(path: str | Path, shard: str | None = None, columns: Sequence[str] | No
         GenviewError: no manifest, or it was made for another number of shards.
     """
     if shard is None:
-        return tables.read(path, tables.MANIFEST, columns)
+        return parquet.read(path, tables.MANIFEST, columns)
     index, count = keys.parse_shard(shard)
-    made_for = int(tables.metadata(path).get("shards", count))
+    made_for = int(parquet.metadata(path).get("shards", count))
     if made_for != count:
         raise GenviewError(f"{path}: made for {made_for} shards, but shard {shard} was asked for; ingest again")
-    return tables.read(path, tables.MANIFEST, columns, filters=[("shard", "==", index)])
+    return parquet.read(path, tables.MANIFEST, columns, filters=[("shard", "==", index)])
 
 
 def read_group(path: str | Path, group: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -46,11 +46,11 @@ def read_group(path: str | Path, group: str, columns: Sequence[str] | None = Non
         GenviewError: no manifest, or it was made for fewer shards than there are groups.
     """
     index, count = keys.parse_shard(group)
-    shards = int(tables.metadata(path).get("shards", count))
+    shards = int(parquet.metadata(path).get("shards", count))
     if shards < count:
         raise GenviewError(f"{path}: made for {shards} shards, which make no {count} groups; ingest again")
     first, end = (-(-number * shards // count) for number in (index, index + 1))
-    return tables.read(path, tables.MANIFEST, columns, filters=[("shard", ">=", first), ("shard", "<", end)])
+    return parquet.read(path, tables.MANIFEST, columns, filters=[("shard", ">=", first), ("shard", "<", end)])
 
 
 def place(path: str | Path, shard: str) -> tuple[int, int]:
@@ -106,10 +106,10 @@ def without_caption(path: str | Path) -> Some:
 
 def by_shard(path: str | Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     """The rows of each shard in turn, also of those that are empty; the file is read once, a row group at a time."""
-    shards = int(tables.metadata(path).get("shards", 1))
+    shards = int(parquet.metadata(path).get("shards", 1))
     waiting = [tables.MANIFEST.empty_table().select(columns).replace_schema_metadata()]
     current = 0
-    for piece in tables.batches(path, tables.MANIFEST, ["shard", *columns]):
+    for piece in parquet.batches(path, tables.MANIFEST, ["shard", *columns]):
         numbers = piece["shard"].to_numpy()
         rows = piece.select(columns).replace_schema_metadata()
         start = 0

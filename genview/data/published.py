@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 
-from genview import atomic, tables
+from genview import atomic, parquet, tables
 from genview.data import keys, names, source_table
 from genview.data.aligned import aligned
 from genview.data.listing import SHOWN, shown
@@ -221,7 +221,7 @@ def export(
             for table, schema, name in sources:
                 if name in _ORDER[kind]:
                     some = pa.schema([schema.field("key"), schema.field(name)])
-                    read = functools.partial(tables.batches, table, schema, some.names)
+                    read = functools.partial(parquet.batches, table, schema, some.names)
                     beside = f"{path}.{name}"
                     beside_manifest = aligned(manifest, read, some, name=str(table), beside=beside)
                     found[name] = stack.enter_context(beside_manifest)
@@ -233,6 +233,6 @@ def export(
 
 
 def _rows(manifest: str | Path, pieces: Mapping[str, Iterator[pa.Table]]) -> Iterator[dict[str, Any]]:
-    for rows in tables.batches(manifest, tables.MANIFEST, ["key", "path", "caption"]):
+    for rows in parquet.batches(manifest, tables.MANIFEST, ["key", "path", "caption"]):
         values = {name: next(some)[name] for name, some in pieces.items()}
         yield {"image": image_names(rows), "prompt": rows["caption"], **values}

@@ -23,7 +23,7 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 class Columns(NamedTuple):
-    """Which columns of a table are what; None where there is none."""
+    """Which column of a table has which role; None: there is none."""
 
     image: str
     caption: str | None
@@ -98,7 +98,8 @@ def look(dataset: Dataset) -> tuple[Table, Columns]:
     """Open the dataset's table and tell its columns.
 
     Raises:
-        GenviewError: the table is missing or none, a stated column is not there, or no column holds paths of images.
+        GenviewError: the table is missing or is not a table, a stated column is not there, or no column holds paths of
+            images.
     """
     table = Table(dataset.path, dataset.separator, dataset.image_column)
     where, there = dataset.path, table.names

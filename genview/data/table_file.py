@@ -148,7 +148,7 @@ class Table:
             yield {name: [row[place] for _, row in part] for name, place in zip(chosen, places)}
 
     def _records(self) -> Iterator[list[str]]:
-        """Header and rows of a text file; empty lines are none."""
+        """Header and rows of a text file; empty lines are left out."""
         character = next(sign for sign, name in SEPARATORS.items() if name == self.separator)
         with self._lines() as lines:
             reader = csv.reader(lines, delimiter=character, strict=True)

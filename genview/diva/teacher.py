@@ -37,7 +37,7 @@ class Teacher:
         """Load it, and encode the prompt; the text encoder is not needed afterwards.
 
         Raises:
-            GenviewError: the model is not to be had, is not a Stable Diffusion pipeline, or predicts something unknown.
+            GenviewError: the model is not available, is not a Stable Diffusion pipeline, or predicts something unknown.
         """
         view = ViewSet(
             mode="txt",

@@ -1,1 +1,1 @@
-"""One room for every tower: find weights, look through a frozen encoder, build one to be trained, save it."""
+"""Everything about encoders: find weights, run a frozen encoder, build one to be trained, save it."""

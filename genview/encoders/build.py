@@ -19,8 +19,8 @@ FORM = ("genview_config.json", "genview_model.safetensors")
 """A model's own form, where open_clip cannot hold it: configuration and weights."""
 
 
-class _Face:
-    """What the trained model shows to methods: no method looks into a tower.
+class _Interface:
+    """What methods use of the trained model: none of them looks into a tower.
 
     B images of S x S pixels, normalised; F features, E the width of the space shared with text.
     """
@@ -55,7 +55,7 @@ class _Face:
         return seen.embedding, seen.local
 
 
-class ImageModel(_Face, nn.Module):
+class ImageModel(_Interface, nn.Module):
     """The image tower alone, under the name that it has in an open_clip model."""
 
     def __init__(self, visual: nn.Module):
@@ -67,11 +67,11 @@ class ImageModel(_Face, nn.Module):
         self.visual.set_grad_checkpointing(enable)
 
 
-class ImageTextModel(_Face, open_clip.CLIP):
+class ImageTextModel(_Interface, open_clip.CLIP):
     """open_clip's model of an image and a text tower."""
 
 
-class CustomImageTextModel(_Face, open_clip.CustomTextCLIP):
+class CustomImageTextModel(_Interface, open_clip.CustomTextCLIP):
     """The same where the text tower is a part of its own (SigLIP, MetaCLIP 2)."""
 
 
@@ -172,7 +172,7 @@ def _started(built: Architecture, settings: RunModel) -> nn.Module:
             model = skeleton(built, settings.initial_logit_scale)
             _load(model, state, f"model.initial: {encoder.model}")
             return model
-        model.__class__ = CLASSES[type(model)]  # the same state, and the face that methods look at
+        model.__class__ = CLASSES[type(model)]  # the same state, and the interface that methods use
         return model.train()
     model = skeleton(built)
     state = {

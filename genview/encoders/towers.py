@@ -1,4 +1,4 @@
-"""Image towers of open_clip and timm behind one face: whatever is asked of an image comes from one forward pass.
+"""Image towers of open_clip and timm behind one interface: whatever is asked of an image comes from one forward pass.
 
 Nothing is patched. B images, T tokens of width D, F features before the projection to the text space, E after it:
 

@@ -35,9 +35,9 @@ class Entry:
     """Folder under ``evaluation.root`` that must exist unless it may be downloaded; null: comes with a dependency."""
     downloadable: bool = True
     train_per_class: int | None = None
-    """Datasets without a split: so many images of each class, drawn by the study's seed, are training data."""
+    """Datasets without a split: this many images of each class, drawn by the study's seed, are training data."""
     test_per_class: int | None = None
-    """Datasets without a split: at most so many of the others are test data; null: all of them."""
+    """Datasets without a split: at most this many of the others are test data; null: all of them."""
     test_share: float | None = None
     """Datasets without a split, as a share instead: this share of each class is test data."""
     prompts: str | None = None

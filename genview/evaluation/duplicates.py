@@ -19,7 +19,7 @@ from PIL import Image
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from genview import atomic, placement, tables
+from genview import atomic, parquet, placement, tables
 from genview.config.dataset import Dataset as Collection
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Duplicates
@@ -66,7 +66,7 @@ class Pretraining:
     def originals(self, keys: set[str]) -> Callable[[str], Image.Image]:
         """A function that opens any of some images by its key."""
         wanted = pa.array(sorted(keys), pa.string())
-        rows = tables.with_keys(self.manifest, tables.MANIFEST, wanted, ["key", "path", "offset", "length"])
+        rows = parquet.with_keys(self.manifest, tables.MANIFEST, wanted, ["key", "path", "offset", "length"])
         where = {row["key"]: (row["path"], row["offset"], row["length"]) for row in rows.to_pylist()}
         reader = Reader(data_root(self.dataset, self.manifest))
         return lambda key: reader.image(*where[key])
@@ -149,9 +149,9 @@ def pretraining(paths: Sequence[str | Path], encoder_digest: str) -> Iterator[tu
         GenviewError: a table was made with another encoder.
     """
     for path in paths:
-        if tables.metadata(path).get("encoder") != encoder_digest:
+        if parquet.metadata(path).get("encoder") != encoder_digest:
             raise GenviewError(f"{path}: made with other weights than the encoder has now; remake it")
-        table = tables.read(path, tables.SCORES, ["key", "embedding"])
+        table = parquet.read(path, tables.SCORES, ["key", "embedding"])
         for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE):
             if len(batch):
                 flat = batch.column("embedding").flatten().to_numpy()

@@ -19,8 +19,8 @@ def of(name: str, task: str) -> str:
     """The group of a dataset.
 
     Args:
-        name: as the configuration names it; a prefix (``wds/``, ``vtab/``) and a clip_benchmark's ``wds_`` form count
-            for nothing.
+        name: as the configuration names it; prefixes (``wds/``, ``vtab/``, clip_benchmark's ``wds_``) are
+            ignored.
         task: ``probes``, ``zeroshot`` or ``retrieval``.
     """
     if task == RETRIEVAL:

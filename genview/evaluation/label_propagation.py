@@ -1,8 +1,8 @@
 """Video object segmentation without training: labels of the first frame travel along similar patch tokens.
 
 DINO's protocol for DAVIS 2017 (Caron et al., arXiv 2104.14294, appendix): the first frame and the seven before are the
-context, a token looks at most 12 places aside, the five most similar tokens count, temperature .1. Measures J and F are
-DAVIS's (Perazzi et al., CVPR 2016): overlap of regions, and of contours.
+context, tokens at most 12 rows and columns apart are compared, the five most similar ones count, the temperature is .1.
+Measures J and F are DAVIS's (Perazzi et al., CVPR 2016): overlap of regions, and of contours.
 """
 
 from collections import deque
@@ -25,7 +25,7 @@ class Propagation:
 
     Attributes:
         frames: context frames beside the first one.
-        radius: places that a token looks aside, in rows and in columns.
+        radius: largest distance of two tokens that are compared, in rows and in columns.
         neighbours: most similar tokens of the context that count.
         temperature: of the weights exp(cosine / temperature).
     """
@@ -37,7 +37,7 @@ class Propagation:
 
 
 def neighbourhood(rows: int, columns: int, radius: int) -> Tensor:
-    """Which places of the grid see each other, bool [T, T], T = rows * columns."""
+    """Which tokens of the grid are compared with which, bool [T, T], T = rows * columns."""
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     places = torch.stack([y.flatten(), x.flatten()], dim=1)
     return (places[:, None] - places[None]).abs().amax(dim=2) <= radius

@@ -17,7 +17,7 @@ MEMORY = 10
 SUFFICIENT_DECREASE = 1e-4
 BACKTRACKS = 20
 LOGITS_AT_ONCE = 2**27
-"""Rows are taken in chunks of at most so many logits (K x rows x C), which bounds the memory."""
+"""Rows are taken in chunks of at most this many logits (K x rows x C), which bounds the memory."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Stage ``mmvp``: how many of MMVP-VLM's pairs an encoder tells apart, by pattern, one JSON per model.
 
 A pair is .74 points of the mean and 6.67 of its pattern, so every number has an interval over its pairs. Features that
-draw tokens are scored several times, and what is random in that is told beside the mean.
+draw tokens are scored several times, and their spread is stated beside the mean.
 """
 
 import logging

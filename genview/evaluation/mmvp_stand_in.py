@@ -18,7 +18,7 @@ Picture = tuple[Image.Image, str]
 """An image and the statement that is true of it."""
 
 SCALE = 4
-"""Pictures are drawn so many times larger and reduced, for soft edges."""
+"""Pictures are drawn this many times larger and reduced, for soft edges."""
 
 
 class _Canvas:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from genview import tables
+from genview import parquet, tables
 from genview.errors import GenviewError
 from genview.evaluation import accuracy
 
@@ -48,7 +48,7 @@ def read(path: str | Path) -> pa.Table | None:
         return None
     for schema in (tables.OUTCOMES, tables.RANKS):
         try:
-            return tables.read(path, schema)
+            return parquet.read(path, schema)
         except GenviewError:
             continue
     return None

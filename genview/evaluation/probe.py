@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from genview import atomic, neighbours, placement, tables
+from genview import atomic, neighbours, parquet, placement, tables
 from genview.config.evaluation import Probe
 from genview.errors import GenviewError
 from genview.evaluation import accuracy, linear, outcomes, store
@@ -85,7 +85,7 @@ def write_outcomes(
         "prediction": outcomes.predicted(scores, test.labels),
         "neighbours": outcomes.predicted(knn_scores(features, settings, device), test.labels),
     }
-    tables.write(columns, tables.OUTCOMES, path, **stamp)
+    parquet.write(columns, tables.OUTCOMES, path, **stamp)
 
 
 def report(

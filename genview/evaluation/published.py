@@ -158,7 +158,7 @@ def fit(
     scores = _scores(heads, decides, encoder.device)
     measured = linear.best(metric, scores, decides.labels)
     finite = scores.isfinite().all(dim=2).all(dim=1).tolist()
-    # Of equally good rates the smallest; a rate that diverged is none.
+    # Of equally good rates the smallest; a rate that diverged does not count.
     chosen = max(range(len(rates)), key=lambda index: (finite[index], measured[index], -index))
     grid = [
         {"learning_rate": float(rate), f"{settings.selection}_{metric}": score, "finite": ok}

@@ -12,7 +12,7 @@ from clip_benchmark.datasets.builder import image_captions_collate_fn
 from clip_benchmark.metrics import zeroshot_retrieval
 from torch.utils.data import Dataset as Items
 
-from genview import atomic, placement, tables
+from genview import atomic, parquet, placement, tables
 from genview.errors import GenviewError
 from genview.evaluation import accuracy, frozen, outcomes
 from genview.evaluation.datasets import Request
@@ -49,7 +49,7 @@ def captioned_part(part: Part, name: str) -> Part:
     return part.take(rows)
 
 
-class _Heard:
+class _Recorded:
     """A model whose embeddings are kept: clip_benchmark gives shares, and no query's rank."""
 
     def __init__(self, model: torch.nn.Module):
@@ -64,9 +64,10 @@ class _Heard:
         return self.texts[-1]
 
 
-def _ranks(part: Part, heard: _Heard) -> dict[str, Sequence[Any]]:
+def _ranks(part: Part, recorded: _Recorded) -> dict[str, Sequence[Any]]:
     """The columns of the table of ranks: a row for each image, then one for each caption."""
-    images, texts = (F.normalize(torch.cat(kept).float(), dim=-1).cpu().numpy() for kept in (heard.images, heard.texts))
+    both = (F.normalize(torch.cat(kept).float(), dim=-1) for kept in (recorded.images, recorded.texts))
+    images, texts = (embeddings.cpu().numpy() for embeddings in both)
     image_of = np.repeat(np.arange(len(part)), [len(part.captions[index]) for index in range(len(part))])
     of_texts, of_images = outcomes.ranks(images, texts, image_of)
     names = [part.name_of(index) for index in range(len(part))]
@@ -114,9 +115,9 @@ def run(
     loader = torch.utils.data.DataLoader(
         items, batch_size=batch_size, num_workers=workers, collate_fn=image_captions_collate_fn
     )
-    heard = _Heard(encoder.model)
+    recorded = _Recorded(encoder.model)
     metrics = zeroshot_retrieval.evaluate(
-        heard, loader, encoder.tokenizer, encoder.device.type, amp=False, recall_k_list=list(recall_at)
+        recorded, loader, encoder.tokenizer, encoder.device.type, amp=False, recall_k_list=list(recall_at)
     )
     rows = []
     for what, queries in counts.items():
@@ -134,5 +135,5 @@ def run(
         "provenance": stamp,
     }
     if images:
-        tables.write(_ranks(part, heard), tables.RANKS, images, **stamp)
+        parquet.write(_ranks(part, recorded), tables.RANKS, images, **stamp)
     atomic.write_json(output, result)

@@ -82,8 +82,8 @@ def seeded_parts(
         labels: class numbers [n].
         seed: of the draw.
         second_share: share of each class that goes to the second set: at least one image where a class has two.
-        first_per_class: instead of a share: so many of each class go to the first set (one always remains).
-        second_per_class: with ``first_per_class``: at most so many of the others go to the second set.
+        first_per_class: instead of a share: this many of each class go to the first set (one always remains).
+        second_per_class: with ``first_per_class``: at most this many of the others go to the second set.
     """
     random = np.random.default_rng([seed, len(labels)])
     first, second = [], []

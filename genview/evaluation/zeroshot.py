@@ -7,7 +7,7 @@ import torch
 from clip_benchmark.metrics import zeroshot_classification
 from torch.utils.data import Dataset as Items
 
-from genview import atomic, placement, tables
+from genview import atomic, parquet, placement, tables
 from genview.evaluation import accuracy, frozen, outcomes, prompts
 from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part
@@ -85,5 +85,5 @@ def run(
             "prediction": outcomes.predicted(scores, labels),
             "neighbours": [None] * len(labels),
         }
-        tables.write(columns, tables.OUTCOMES, images, **stamp)
+        parquet.write(columns, tables.OUTCOMES, images, **stamp)
     atomic.write_json(output, result)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from genview import tables
+from genview import parquet, tables
 from genview.data import published
 from genview.errors import GenviewError
 from genview.foreground import pca
@@ -38,7 +38,7 @@ def read_scores(path: str | Path) -> Iterator[tuple[pa.ChunkedArray, np.ndarray]
         GenviewError: images differ in their number of tokens.
     """
     tokens = None
-    for piece in tables.batches(path, tables.SCORES, ["key", "scores"]):
+    for piece in parquet.batches(path, tables.SCORES, ["key", "scores"]):
         column = piece["scores"].combine_chunks()
         lengths = np.diff(column.offsets.to_numpy())
         tokens = lengths[0] if tokens is None else tokens
@@ -66,13 +66,13 @@ def run(
         GenviewError: the shards were not made alike, or with another encoder than the component.
     """
     direction = pca.load(component)
-    tables.require_alike(scores)
-    made_with = {path: tables.metadata(path)["encoder"] for path in scores}
+    parquet.require_alike(scores)
+    made_with = {path: parquet.metadata(path)["encoder"] for path in scores}
     for path, encoder in made_with.items():
         if encoder != direction.details["encoder_digest"]:
             raise GenviewError(f"{path}: made with another encoder than {component}; make both again")
     total = 0.0
-    with tables.writing(tables.FOREGROUND_RATIO, ratio, tokens=str(_tokens(scores)), **stamp) as writer:
+    with parquet.writing(tables.FOREGROUND_RATIO, ratio, tokens=str(_tokens(scores)), **stamp) as writer:
         for path in scores:
             for keys, values in read_scores(path):
                 # The stored scores are projections on the component before its orientation was known.
@@ -86,7 +86,7 @@ def run(
 def _tokens(scores: Sequence[str | Path]) -> int:
     """Tokens of an image; 0 where there are no images."""
     for path in scores:
-        table = tables.read_rows(path, tables.SCORES, 0, 1, ["scores"])
+        table = parquet.read_rows(path, tables.SCORES, 0, 1, ["scores"])
         if len(table):
             return len(table["scores"][0])
     return 0
@@ -100,4 +100,4 @@ def run_given(given: str | Path, *, ratio: str | Path, stamp: dict[str, str], im
     """
     table = published.read_csv(given, "fg_ratios", image_root=image_root)
     columns = {"key": table["key"], "ratio": table["ratio"].cast(pa.float32())}
-    tables.write(pa.table(columns), tables.FOREGROUND_RATIO, ratio, tokens="0", **stamp)
+    parquet.write(pa.table(columns), tables.FOREGROUND_RATIO, ratio, tokens="0", **stamp)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from genview import atomic, placement, progress, randomness, tables
+from genview import atomic, parquet, placement, progress, randomness, tables
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.data.reader import Reader, data_root
@@ -70,9 +70,9 @@ def run(
     Raises:
         GenviewError: the encoder or an image cannot be loaded, or the tokens do not fit half precision.
     """
-    keys = tables.batches(manifest, tables.MANIFEST, ["key"])
+    keys = parquet.batches(manifest, tables.MANIFEST, ["key"])
     rows = sample((key for piece in keys for key in piece["key"].to_pylist()), count, seed)
-    chosen = tables.take(manifest, tables.MANIFEST, rows, ["key", "path", "offset", "length"])
+    chosen = parquet.take(manifest, tables.MANIFEST, rows, ["key", "path", "offset", "length"])
     encoder = look.load(config, placement.default())
     reader = Reader(data_root(dataset, manifest))
     shown: list[np.ndarray] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from genview import placement, tables
+from genview import parquet, placement, tables
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.data.reader import Reader, data_root
@@ -19,13 +19,13 @@ from genview.foreground.token_scores import as_lists
 
 
 def chosen(ratios: str | Path, count: int) -> pa.ChunkedArray:
-    """Keys at equal steps of the ratio's rank, from the least to the most foreground; at most so many.
+    """Keys at equal steps of the ratio's rank, from the least to the most foreground; at most ``count``.
 
-    Images of one ratio are in the table's order, which is that of chance.
+    Images of equal ratio keep the table's order, which is random.
     """
-    order = np.argsort(tables.read(ratios, tables.FOREGROUND_RATIO, ["ratio"])["ratio"].to_numpy(), kind="stable")
+    order = np.argsort(parquet.read(ratios, tables.FOREGROUND_RATIO, ["ratio"])["ratio"].to_numpy(), kind="stable")
     places = np.unique((np.linspace(0.02, 0.98, count) * (len(order) - 1)).astype(int)) if len(order) else []
-    return tables.take(ratios, tables.FOREGROUND_RATIO, order[places].astype(np.int64), ["key"])["key"]
+    return parquet.take(ratios, tables.FOREGROUND_RATIO, order[places].astype(np.int64), ["key"])["key"]
 
 
 def run(
@@ -55,7 +55,7 @@ def run(
         GenviewError: an image cannot be read any more.
     """
     keys = chosen(ratios, images)
-    rows = tables.with_keys(manifest, tables.MANIFEST, keys, ["key", "path", "offset", "length"])
+    rows = parquet.with_keys(manifest, tables.MANIFEST, keys, ["key", "path", "offset", "length"])
     encoder = look.load(config, placement.default())
     foreground = np.zeros((0, encoder.num_tokens), bool)
     if len(rows) and encoder.num_tokens > 1:
@@ -69,4 +69,4 @@ def run(
         "ratio": foreground.mean(axis=1).astype(np.float32),
         "foreground": as_lists(foreground),
     }
-    tables.write(pa.table(table), tables.TOKEN_CUT, output, **stamp)
+    parquet.write(pa.table(table), tables.TOKEN_CUT, output, **stamp)

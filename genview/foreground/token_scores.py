@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from genview import kept, placement, progress, provenance, tables
+from genview import kept, parquet, placement, progress, provenance, tables
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.data import manifest as manifests
@@ -63,7 +63,7 @@ def run(
     direction = pca.load(component)
     if not len(rows):
         empty = {"key": [], "scores": [], "embedding": []}
-        tables.write(empty, tables.SCORES, scores, encoder=direction.details["encoder_digest"], **stamp)
+        parquet.write(empty, tables.SCORES, scores, encoder=direction.details["encoder_digest"], **stamp)
         if earlier:
             earlier.keep(manifest, [scores], [], "")
         return
@@ -80,7 +80,7 @@ def run(
         reader = Reader(data_root(dataset, manifest))
         made = _encoded(config, reader, group, new, direction, component, workers)
     table = kept.in_order(taken, positions, made)
-    tables.write(table, tables.SCORES, scores, encoder=direction.details["encoder_digest"], **stamp)
+    parquet.write(table, tables.SCORES, scores, encoder=direction.details["encoder_digest"], **stamp)
     if earlier:
         earlier.keep(manifest, [scores], made_from, binding)
 

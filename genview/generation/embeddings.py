@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import torch
 from PIL import Image
 
-from genview import progress, tables
+from genview import parquet, progress, tables
 from genview.data.reader import Reader
 from genview.errors import GenviewError
 from genview.generation.pipelines import LoadedPipeline
@@ -41,10 +41,10 @@ def kept(path: str | Path, keys: pa.ChunkedArray, first: int = 0) -> dict[str, n
         first: the row at which they should begin; if they do not lie there, all rows are looked through.
     """
     columns = ["key", "embedding"]
-    rows = tables.read_rows(path, tables.SCORES, first, first + len(keys), columns)
+    rows = parquet.read_rows(path, tables.SCORES, first, first + len(keys), columns)
     if not rows["key"].combine_chunks().equals(keys.combine_chunks()):
         wanted = keys.combine_chunks()
-        pieces = tables.batches(path, tables.SCORES, columns)
+        pieces = parquet.batches(path, tables.SCORES, columns)
         rows = pa.concat_tables(
             [rows.slice(0, 0), *(piece.filter(pc.is_in(piece["key"], value_set=wanted)) for piece in pieces)]
         )

@@ -13,7 +13,7 @@ import pyarrow as pa
 import transformers
 from PIL import Image
 
-from genview import placement, tables, words
+from genview import parquet, placement, tables, words
 from genview.config.study import Study
 from genview.data import keys
 from genview.data.reader import Reader, data_root
@@ -65,7 +65,7 @@ def of_study(study: Study, name: str, key: str, sample: int = 0) -> Repeated:
     if not 0 <= sample < view.samples:
         raise GenviewError(f"views.{name}.samples is {view.samples}: there is no sample {sample}; they count from 0")
     columns = ["key", "shard", "path", "offset", "length"]
-    row = tables.with_keys(results / "data/manifest.parquet", tables.MANIFEST, pa.array([key]), columns)
+    row = parquet.with_keys(results / "data/manifest.parquet", tables.MANIFEST, pa.array([key]), columns)
     if not len(row):
         raise GenviewError(f"{results}/data/manifest.parquet: no image {key!r}; keys are paths without their suffixes")
     shard = keys.shard_names(study.dataset.shards)[row["shard"][0].as_py()]

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from genview import atomic, placement, process, progress, provenance, tables
+from genview import atomic, parquet, placement, process, progress, provenance, tables
 from genview.config.views import ViewSet
 from genview.data import manifest as manifests
 from genview.data import tars
@@ -96,12 +96,12 @@ def _stop(number: int) -> None:
 
 def _conditions(what: Shard, keys: pa.ChunkedArray) -> pa.Table:
     """The shard's rows of the conditions, which have a row for each of the manifest's, in its order."""
-    found = tables.read_rows(
+    found = parquet.read_rows(
         what.conditions, tables.CONDITIONS, *manifests.place(what.manifest, what.shard), plan.COLUMNS
     )
     if found["key"].combine_chunks().equals(keys.combine_chunks()):
         return found
-    return tables.read(what.conditions, tables.CONDITIONS, plan.COLUMNS)  # a table that was put there in another order
+    return parquet.read(what.conditions, tables.CONDITIONS, plan.COLUMNS)  # a table that was put there in another order
 
 
 def _make(what: Shard, statistics: Statistics) -> None:
@@ -219,7 +219,7 @@ class _Taken:
         files, row = self.places[request]
         if files not in self.tables:
             index = files.with_name(f"{files.name}.parquet")
-            self.tables[files] = tables.read(index, tables.VIEWS, ["offset", "length"])
+            self.tables[files] = parquet.read(index, tables.VIEWS, ["offset", "length"])
             self.tars[files] = self.opened.enter_context(files.with_name(f"{files.name}.tar").open("rb"))
         offset, length = (self.tables[files][name][row].as_py() for name in ("offset", "length"))
         self.tars[files].seek(offset)
@@ -249,4 +249,4 @@ def _write(what: Shard, made_from: MadeFrom, work: Work, taken: _Taken) -> None:
         "guidance_scale": [request.guidance_scale for request in made_from],
         "seed": pa.array([request.seed for request in made_from], pa.uint64()),
     }
-    tables.write(table, tables.VIEWS, what.index, **what.stamp)
+    parquet.write(table, tables.VIEWS, what.index, **what.stamp)

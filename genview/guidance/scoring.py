@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from genview import kept, progress, provenance, tables
+from genview import kept, parquet, progress, provenance, tables
 from genview.config.guidance import Guidance
 from genview.data import manifest as manifests
 from genview.data.reader import Reader
@@ -27,7 +27,8 @@ NO_CAPTION = Answer(None, raw_answer="the image has no caption")
 
 
 ENOUGH, FEW = 32, 5
-"""If none of so many captions can be scored the others are not asked for; nor does a group pass without any score."""
+"""If none of ``ENOUGH`` captions can be scored, the others are not asked for; a group of ``FEW`` or more without any
+score stops the study, too."""
 
 
 class Scorer(Protocol):
@@ -183,4 +184,4 @@ def _write(
         "explanation": [answer.explanation for answer in answers],
         "raw_answer": [answer.raw_answer for answer in answers],
     }
-    tables.write(columns, tables.GUIDANCE, output, **stamp)
+    parquet.write(columns, tables.GUIDANCE, output, **stamp)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from genview import tables
+from genview import parquet, tables
 from genview.report import drawing, pictures, wording
 from genview.report.blocks import Block, Card, Facts, Figure, Gallery, Note, Section, Table
 from genview.report.results import Results
@@ -35,7 +35,7 @@ def section(study: StudyResults) -> Section | None:
     table = results.folder / folder / "foreground_ratio.parquet"
     ratios = None
     if table.is_file():
-        ratios = tables.read(table, tables.FOREGROUND_RATIO, ["ratio"])["ratio"].to_numpy()
+        ratios = parquet.read(table, tables.FOREGROUND_RATIO, ["ratio"])["ratio"].to_numpy()
     component, record = results.pca(), results.json(f"{folder}/pca.json") or {}
     batches = list(results.score_batches(SAMPLE))
     if ratios is None and component is None:
@@ -160,7 +160,7 @@ def _truth(results: Results, table: Path) -> tuple[list[Block], float | None]:
     """The ratio against the true share, and their correlation, where the source knows the truth."""
     if all(rows["foreground_share"].null_count == len(rows) for rows in results.manifest(["foreground_share"])):
         return [], None
-    ratios = tables.read(table, tables.FOREGROUND_RATIO)
+    ratios = parquet.read(table, tables.FOREGROUND_RATIO)
     joined = ratios.join(pa.concat_tables(results.manifest(["key", "foreground_share"])), "key").drop_null()
     truth, ratio = joined["foreground_share"].to_numpy(), joined["ratio"].to_numpy()
     if len(truth) < 3 or truth.std() == 0 or ratio.std() == 0:
@@ -190,7 +190,7 @@ def _cuts(results: Results) -> dict[str, tuple[float, np.ndarray]]:
 def _second_opinion(results: Results, table: Path) -> list[Block]:
     """The two ratios of some images against each other."""
     cuts = _cuts(results)
-    some = tables.with_keys(table, tables.FOREGROUND_RATIO, pa.array(cuts, pa.string()), ["key", "ratio"])
+    some = parquet.with_keys(table, tables.FOREGROUND_RATIO, pa.array(cuts, pa.string()), ["key", "ratio"])
     known = dict(zip(some["key"].to_pylist(), some["ratio"].to_pylist()))
     both = np.array([(known[key], share) for key, (share, _) in cuts.items() if key in known])
     if len(both) < 3:
@@ -212,19 +212,19 @@ def _second_opinion(results: Results, table: Path) -> list[Block]:
 
 
 def _equal_steps(count: int) -> np.ndarray:
-    """Places of the examples among so many."""
+    """Places of the examples among ``count`` images."""
     return np.unique((np.linspace(0.03, 0.97, EXAMPLES) * max(count - 1, 0)).astype(int))[:count]
 
 
 def _masks(results: Results, table: Path, ratios: np.ndarray, threshold: float, record: dict[str, Any]) -> list[Block]:
     cuts = _cuts(results)
     if cuts:  # those with two masks are shown
-        some = tables.with_keys(table, tables.FOREGROUND_RATIO, pa.array(cuts, pa.string()), ["key", "ratio"])
+        some = parquet.with_keys(table, tables.FOREGROUND_RATIO, pa.array(cuts, pa.string()), ["key", "ratio"])
         some = some.take(np.argsort(some["ratio"].to_numpy(), kind="stable"))
         rows = some.take(_equal_steps(len(some))).to_pylist()
     else:
         order = np.argsort(ratios, kind="stable")[_equal_steps(len(ratios))]
-        rows = tables.take(table, tables.FOREGROUND_RATIO, order, ["key", "ratio"]).to_pylist()
+        rows = parquet.take(table, tables.FOREGROUND_RATIO, order, ["key", "ratio"]).to_pylist()
     keys = [row["key"] for row in rows]
     originals, scores = results.originals(keys), results.scores_of(keys)
     if not scores:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from genview import __version__, made, tables
+from genview import __version__, made, parquet
 from genview import costs as counts
 from genview.data.keys import group_names, shard_names
 from genview.report import drawing, wording
@@ -124,11 +124,11 @@ def _digests(results: Results) -> list[Block]:
         path = file.relative_to(results.folder)
         if path.stem in first or "-of-" not in path.stem:
             try:
-                stamp = (pq.read_schema(file).metadata or {}).get(tables.METADATA_KEY)
+                stamp = (pq.read_schema(file).metadata or {}).get(parquet.METADATA_KEY)
             except (pa.ArrowInvalid, OSError):
                 continue
             if stamp:
-                stamp = tables.metadata(file)
+                stamp = parquet.metadata(file)
                 rows.append([path.as_posix(), *(stamp.get(name, "–") for name in ("version", "parameters", "code"))])
     columns = ["table", "version", "parameters", "code"]
     caption = "Digests of what made each table; of sharded ones the first shard stands for all."

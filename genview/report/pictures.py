@@ -10,7 +10,7 @@ from PIL import Image
 from genview.report.blocks import Tile
 
 SMALL = 64
-"""Images of at most so many pixels a side are enlarged by whole pixels, not smoothed."""
+"""Images of at most this many pixels a side are enlarged by whole pixels, not smoothed."""
 
 
 def fitted(image: Image.Image, side: int) -> Image.Image:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import safetensors.numpy
 from PIL import Image
 
-from genview import provenance, tables
+from genview import parquet, provenance, tables
 from genview.config import derived
 from genview.config.dataset import Dataset
 from genview.data import images, reader
@@ -24,7 +24,7 @@ Configuration = Mapping[str, Any]
 
 
 def digest_order(keys: Iterable[str]) -> list[str]:
-    """Keys in the order of their digests: a choice of examples that nobody made."""
+    """Keys in the order of their digests, so that nobody picks the examples."""
     return sorted(keys, key=provenance.digest)
 
 
@@ -48,14 +48,14 @@ class ByValue:
                 known += keys.slice(0, self.KEPT - len(known)).to_pylist()
 
     def values(self, most: int | None = None) -> list[Any]:
-        """The values in ascending order; at most so many, at equal steps."""
+        """The values in ascending order; at most ``most``, at equal steps."""
         values = sorted(self.counts)
         if most is None or len(values) <= most:
             return values
         return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
 
     def examples(self, value: Any, count: int) -> list[str]:
-        """Keys of a value: nobody picked them."""
+        """At most ``count`` keys of a value, in the order of their digests."""
         return digest_order(self._keys[value])[:count]
 
 
@@ -68,10 +68,10 @@ EVALUATIONS = {
     "saliency": "saliency",
     "video": "video",
 }
-WITHOUT_TEST_SETS = ("detection", "saliency", "video")
-"""Of these no test image is looked for among the study's."""
-
 """Folders of evaluations, and their blocks of the configuration."""
+
+WITHOUT_TEST_SETS = ("detection", "saliency", "video")
+"""Evaluations whose test images are not searched for among the study's."""
 
 
 class Results:
@@ -98,12 +98,12 @@ class Results:
     def table(self, path: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table | None:
         """A table, or some of its columns."""
         file = self.folder / path
-        return tables.read(file, schema, columns) if file.is_file() else None
+        return parquet.read(file, schema, columns) if file.is_file() else None
 
     def pieces(self, path: str, schema: pa.Schema, columns: list[str]) -> Iterator[pa.Table]:
         """Columns of a table, some rows at a time; nothing where there is none."""
         file = self.folder / path
-        return tables.batches(file, schema, columns) if file.is_file() else iter(())
+        return parquet.batches(file, schema, columns) if file.is_file() else iter(())
 
     def manifest(self, columns: list[str]) -> Iterator[pa.Table]:
         """Columns of the manifest, some rows at a time."""
@@ -119,7 +119,7 @@ class Results:
         file, keys = self.folder / path, list(keys)
         if not keys or not file.is_file():
             return {}
-        found = tables.with_keys(file, schema, pa.array(keys, pa.string()), schema.names)
+        found = parquet.with_keys(file, schema, pa.array(keys, pa.string()), schema.names)
         return {row["key"]: row for row in found.to_pylist()}
 
     def originals(self, keys: Iterable[str]) -> dict[str, Image.Image]:
@@ -200,7 +200,7 @@ class Results:
         """Keys and oriented token scores ``[n, T]`` float32, shard by shard, of at most ``maximum`` images in all."""
         files, sign = self.score_shards(), self.sign()
         for file in files:
-            table = tables.read(file, tables.SCORES, ["key", "scores"]).slice(0, -(-maximum // len(files)))
+            table = parquet.read(file, tables.SCORES, ["key", "scores"]).slice(0, -(-maximum // len(files)))
             if table.num_rows:
                 scores = table["scores"].combine_chunks()
                 values = scores.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
@@ -210,7 +210,7 @@ class Results:
         """Oriented token scores ``[T]`` of some images."""
         wanted, found, sign = pa.array(list(keys), pa.string()), {}, self.sign()
         for file in self.score_shards():
-            table = tables.read(file, tables.SCORES, ["key", "scores"])
+            table = parquet.read(file, tables.SCORES, ["key", "scores"])
             for row in table.filter(pc.is_in(table["key"], wanted)).to_pylist():
                 found[row["key"]] = sign * np.asarray(row["scores"], np.float32)
         return found
@@ -226,14 +226,14 @@ class Results:
 
     def view_index(self, view: str, columns: list[str]) -> Iterator[pa.Table]:
         """Columns of a view set's index, shard by shard."""
-        return (tables.read(file, tables.VIEWS, columns) for file in self.shards(f"views/{view}"))
+        return (parquet.read(file, tables.VIEWS, columns) for file in self.shards(f"views/{view}"))
 
     def views(self, view: str, keys: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
         """Generated views by key, each row of the index with its ``image``, in order of the sample."""
         wanted = pa.array(list(keys), pa.string())
         found: dict[str, list[dict[str, Any]]] = {}
         for shard in self.shards(f"views/{view}"):
-            index = tables.read(shard, tables.VIEWS)
+            index = parquet.read(shard, tables.VIEWS)
             rows = index.filter(pc.is_in(index["key"], wanted)).to_pylist()
             if rows:
                 with open(shard.with_suffix(".tar"), "rb") as file:

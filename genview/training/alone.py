@@ -44,6 +44,6 @@ def _locked(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError as error:  # a file system without locks: as before there were any
+    except OSError as error:  # a file system without locks: go on without one
         logger.info("no lock on %s: %s", descriptor, error)
     return True

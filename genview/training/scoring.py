@@ -30,7 +30,13 @@ class Scorer:
     """
 
     def __init__(self, encoder: LoadedEncoder, component: Tensor, mean: Sequence[float], std: Sequence[float]):
-        """Args: the encoder; its component [D]; mean and std that the training views were normalised with."""
+        """Take an encoder.
+
+        Args:
+            encoder: the quality encoder.
+            component: oriented principal direction of its tokens [D].
+            mean, std: of the training views' normalisation, three floats each.
+        """
         self.encoder = encoder
         self.component = component.to(encoder.device)
         mean, std = torch.as_tensor(mean), torch.as_tensor(std)

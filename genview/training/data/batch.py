@@ -60,7 +60,7 @@ class Crops:
 
 @dataclass
 class Batch:
-    """One process's part of a step.
+    """One process's microbatch of a step.
 
     Attributes:
         keys: B names.

@@ -2,7 +2,7 @@
 
 The first half (``augment``) crops each image and draws its numbers; this half applies them to a whole batch at once.
 Shapes are fixed, chance is in the numbers, so that it compiles to a few kernels on a GPU, and an image's view depends
-on its own pixels and numbers alone. On a CPU the same functions run image by image, which is what its caches like,
+on its own pixels and numbers alone. On a CPU the same functions run image by image, which suits its caches,
 what makes the result the same to the last bit in every batch, and what lets a step that is not drawn be left out.
 
 Values are float32 in [0, 1] between the steps; each step is torchvision's of the same name on such tensors.

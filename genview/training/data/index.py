@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genview import atomic, tables
+from genview import atomic, parquet, tables
 from genview.data import manifest as manifests
 from genview.errors import GenviewError
 from genview.training.data import views as view_sets
@@ -59,16 +59,16 @@ def write(path: Path, manifest: str | Path, sets: Mapping[str, Shards]) -> None:
         GenviewError: an index of views is missing, shards were not made alike or are not those of the manifest, or a
             view's key is not among its shard's images.
     """
-    count = int(tables.metadata(manifest).get("shards", 1))
+    count = int(parquet.metadata(manifest).get("shards", 1))
     samples = {}
     for name, shards in sets.items():
         indexes = [index for _, index in shards]
-        tables.require_alike(indexes)
+        parquet.require_alike(indexes)
         if len(shards) != count:
             raise GenviewError(
                 f"view set {name}: {len(shards)} shards, but {manifest} was made for {count}; generate the views again"
             )
-        numbers = (pc.max(piece["sample"]).as_py() for piece in tables.batches(indexes, tables.VIEWS, ["sample"]))
+        numbers = (pc.max(piece["sample"]).as_py() for piece in parquet.batches(indexes, tables.VIEWS, ["sample"]))
         samples[name] = max(numbers, default=0) + 1
     fields = [tables.MANIFEST.field(name) for name in COLUMNS]
     fields += [field for name in sets for field in view_sets.fields(name, samples[name])]
@@ -78,4 +78,4 @@ def write(path: Path, manifest: str | Path, sets: Mapping[str, Shards]) -> None:
             columns = [rows[name] for name in COLUMNS]
             for name, shards in sets.items():
                 columns += view_sets.places(rows["key"], shards[number][1], number, samples[name])
-            file.write_table(pa.Table.from_arrays(columns, schema=schema), max_chunksize=tables.ROW_GROUP)
+            file.write_table(pa.Table.from_arrays(columns, schema=schema), max_chunksize=parquet.ROW_GROUP)

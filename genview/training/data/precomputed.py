@@ -43,7 +43,7 @@ class PrecomputedQuality:
             start = self._starts[-1]
             if metadata["keys"] != provenance.digest(keys.slice(start, count).to_pylist()):
                 raise GenviewError(f"{path}: made for other images than the manifest's; make it again")
-            stamps.add(metadata["parameters"])  # code may differ by acceptance, see `tables.MAY_DIFFER`
+            stamps.add(metadata["parameters"])  # code may differ by acceptance, see `genview.parquet.MAY_DIFFER`
             self._starts.append(start + count)
         if len(stamps) > 1 or self._starts[-1] != len(keys):
             raise GenviewError(f"{self.paths[0]} and its sisters do not belong together; make them again")

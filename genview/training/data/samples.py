@@ -149,8 +149,8 @@ class Order:
 
     Attributes:
         rows: number of images.
-        batch_size: samples per process and part of a step.
-        accumulate: parts of a step.
+        batch_size: samples per process and microbatch.
+        accumulate: microbatches of a step.
         world_size: processes. A step's rows are the same for every split into processes of the same total.
         seed: of the permutations.
     """
@@ -170,7 +170,7 @@ class Order:
 
     @property
     def samples_per_step(self) -> int:
-        """Samples of all processes and parts."""
+        """Samples of a step: of all processes and microbatches."""
         return self.batch_size * self.accumulate * self.world_size
 
     @property
@@ -179,15 +179,15 @@ class Order:
         return self.rows // self.samples_per_step
 
     def batches(self, rank: int, first_step: int, last_step: int) -> Iterator[list[tuple[int, int]]]:
-        """Indexes (epoch, row) of one process, part after part, from one step up to another (not included)."""
+        """Indexes (epoch, row) of a process, a list for each microbatch, from one step up to another (not included)."""
         step = first_step
         while step < last_step:
             epoch, first = divmod(step, self.steps_per_epoch)
             generator = torch.Generator().manual_seed(randomness.seed("order of the epoch", self.seed, epoch))
             order = torch.randperm(self.rows, generator=generator)
             for within in range(first, min(self.steps_per_epoch, first + last_step - step)):
-                for part in range(self.accumulate):
-                    start = within * self.samples_per_step + (part * self.world_size + rank) * self.batch_size
+                for microbatch in range(self.accumulate):
+                    start = within * self.samples_per_step + (microbatch * self.world_size + rank) * self.batch_size
                     yield [(epoch, row) for row in order[start : start + self.batch_size].tolist()]
                 step += 1
 

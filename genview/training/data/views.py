@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genview import tables
+from genview import parquet, tables
 from genview.data.reader import Reader
 from genview.errors import GenviewError
 
@@ -37,7 +37,7 @@ def places(keys: pa.ChunkedArray, index: str | Path, number: int, samples: int) 
     Raises:
         GenviewError: a view's key is not among the shard's images.
     """
-    part = tables.read(index, tables.VIEWS, ("key", "sample", "offset", "length"))
+    part = parquet.read(index, tables.VIEWS, ("key", "sample", "offset", "length"))
     values = {name: np.full((len(keys), samples), MISSING, kind.to_pandas_dtype()) for name, kind in _PARTS}
     if len(part):
         rows = pc.index_in(part["key"], value_set=keys.combine_chunks())

@@ -18,7 +18,7 @@ ROWS = 512
 
 
 def spread(features: Tensor) -> Tensor:
-    """Standard deviation of unit features [B, D] over samples, times sqrt(D): 1 = even on the sphere, 0 = collapsed.
+    """Standard deviation of unit features [B, D] over samples, times sqrt(D): 1 = uniform on the sphere, 0 = collapsed.
 
     SimSiam (arXiv 2011.10566, section 4.1), without its division by sqrt(D).
     """
@@ -70,6 +70,6 @@ def measure(residues: Sequence[Residue], gradient_norm: Tensor | None) -> dict[s
 
 
 def _of_all(residues: Sequence[Residue], name: str) -> Tensor:
-    """[V, B, D] of all processes' samples, so many of each."""
+    """[V, B, D] of all processes' samples, as many of each."""
     rows = torch.cat([residue[name] for residue in residues], dim=1)[:, : max(ROWS // world_size(), 1)].float()
     return torch.stack([gather_detached(view.contiguous()) for view in rows])

@@ -32,7 +32,15 @@ class Stepper:
     def __init__(
         self, run: Run, accelerator: Accelerator, method: Method, wrapped: nn.Module, optimizer: torch.optim.Optimizer
     ):
-        """Args: the run; the accelerator; the method, and what the accelerator made of it and of its optimiser."""
+        """Take what steps need.
+
+        Args:
+            run: its settings.
+            accelerator: of this process.
+            method: as it was built.
+            wrapped: the method as the accelerator prepared it.
+            optimizer: likewise.
+        """
         self.run, self.accelerator = run, accelerator
         self.method, self.wrapped, self.optimizer = method, wrapped, optimizer
         self.parameters = list(method.parameters())

@@ -7,7 +7,7 @@ from genview.errors import GenviewError
 from genview.training.loop.distributed import world_size
 
 
-class Watch:
+class Verdict:
     """Collects the reasons to stop of all processes, with one small message per step and no wait for the GPU.
 
     The verdict on a step is read one step later, when it has long been computed; ``settle`` reads it at once, which

@@ -1,6 +1,6 @@
 """The training loop, top to bottom.
 
-Everything of chance is a function of (seed, step): resuming needs weights, optimiser state and the step's number, no
+All that is random is a function of (seed, step): resuming needs weights, optimiser state and the step's number, no
 generator's state. With ``accumulate`` the microbatches of a step are contrasted each within itself (more samples per
 step, not more negatives); ``cached_chunk`` contrasts the whole batch with the memory of a chunk.
 """
@@ -27,7 +27,7 @@ from genview.training.loop import batchnorm, checkpoint, monitors, optimizers
 from genview.training.loop.distributed import mean_over_processes
 from genview.training.loop.metrics import Metrics, Throughput
 from genview.training.loop.step import Stepper
-from genview.training.loop.stopping import Watch
+from genview.training.loop.stopping import Verdict
 from genview.training.methods.method import Residue, Step, Terms
 
 logger = logging.getLogger("genview")
@@ -98,7 +98,7 @@ class Trainer:
         wrapped, self.optimizer = self.accelerator.prepare(self.method, optimizer)
         self.stepper = Stepper(run, self.accelerator, self.method, wrapped, self.optimizer)
         self.collapsed = False
-        self.watch = Watch(self.device)
+        self.verdict = Verdict(self.device)
 
     def train(self) -> None:
         """Go on from the newest checkpoint to the end, and export the model.
@@ -109,9 +109,9 @@ class Trainer:
         """
         self._open_logs()
         self.method.train()
-        with process.on_warning(self.watch.ask):
+        with process.on_warning(self.verdict.ask):
             self._steps()
-            self.watch.settle()
+            self.verdict.settle()
             self._save(self.total_steps)
         self._finish()
 
@@ -144,7 +144,8 @@ class Trainer:
                 )
                 microbatches = self._fetch(batches)
                 terms, residues = self.stepper.gradients(microbatches, at)
-                stop = self.watch.record(step + 1, [key for batch in microbatches for key in batch.keys], terms["loss"])
+                keys = [key for batch in microbatches for key in batch.keys]
+                stop = self.verdict.record(step + 1, keys, terms["loss"])
                 norm = self.stepper.update(at, residues, measured=self._logs(step + 1))
                 if self.average is not None:
                     self.average.update_parameters(self.method.model)
@@ -152,7 +153,7 @@ class Trainer:
                 bar.update()
                 done = step + 1
                 if stop or done % run.checkpoints.every_steps == 0 or self._ends_kept_epoch(done):
-                    stop = self.watch.settle() or stop
+                    stop = self.verdict.settle() or stop
                     self._save(done)
                 if stop and done < self.total_steps:
                     raise process.Stopped(

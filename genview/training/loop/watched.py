@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from genview import randomness, tables
+from genview import parquet, randomness, tables
 from genview.config.training import Watch
 from genview.data import manifest as manifests
 from genview.neighbours import votes
@@ -84,7 +84,7 @@ class Watched:
         self.settings, self.read, self.transform = settings, read, transform
         labels = manifests.read(manifest, columns=["label"])["label"]
         chosen = choose(labels, settings.images, randomness.seed("watched images", seed))
-        self.rows = tables.take(manifest, tables.MANIFEST, chosen, ["path", "offset", "length", "label"]).to_pylist()
+        self.rows = parquet.take(manifest, tables.MANIFEST, chosen, ["path", "offset", "length", "label"]).to_pylist()
         known = sorted({row["label"] for row in self.rows} - {None})
         self.labels = None
         if len(known) > 1:

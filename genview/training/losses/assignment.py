@@ -28,7 +28,7 @@ def _logarithm_of_column_sums(rows: Tensor) -> Tensor:
 @full_precision
 @torch.no_grad()
 def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
-    """Soft assignments of the samples to prototypes that use all prototypes alike (SwAV, eq. 3-5).
+    """Soft assignments of the samples to prototypes that use all prototypes equally (SwAV, eq. 3-5).
 
     Sinkhorn and Knopp's iteration on exp(scores / epsilon) over all processes' rows: prototypes to equal shares, then
     samples to one. Computed in logarithms, so that no score overflows.

@@ -55,9 +55,9 @@ class Anchored(Method):
         """As the method."""
         return self.method.prepared(batch)
 
-    def share(self, draw: int, parts: int) -> float:
+    def share(self, draw: int, microbatches: int) -> float:
         """As the method."""
-        return self.method.share(draw, parts)
+        return self.method.share(draw, microbatches)
 
     def after_step(self, step: Step, residues: Sequence[Residue]) -> None:
         """As the method."""

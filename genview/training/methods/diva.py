@@ -75,11 +75,11 @@ class DIVA(Method):
         values = {field.name: getattr(batch, field.name) for field in fields(Batch)}
         return Encoded(**values, latents=self.teacher.latents(self.pixels(batch)))
 
-    def share(self, draw: int, parts: int) -> float:
-        """The mean, or the published code's: only a part's last draw is divided by the number of parts."""
+    def share(self, draw: int, microbatches: int) -> float:
+        """The mean, or the published code's: only a microbatch's last draw is divided by the number of microbatches."""
         if self.settings.weighting == "mean":
-            return super().share(draw, parts)
-        return 1 / parts if draw == self.draws - 1 else 1.0
+            return super().share(draw, microbatches)
+        return 1 / microbatches if draw == self.draws - 1 else 1.0
 
     def forward(self, batch: Batch, step: Step) -> tuple[Terms, Residue]:
         """The diffusion model's error for one draw of noise and tokens."""

@@ -1,6 +1,6 @@
 """What a method is to the loop: a pure forward, what changes after a step, groups of parameters, what is exported.
 
-``forward`` changes nothing but running statistics, so that the parts of an accumulated step, recomputation and
+``forward`` changes nothing but running statistics, so that the microbatches of an accumulated step, recomputation and
 resuming are of no concern to a method. What it keeps from step to step (momentum networks, queues, centres) are its
 parameters and buffers, changed in ``after_step`` alone, equal on all processes, and saved with every checkpoint.
 """
@@ -21,7 +21,7 @@ from genview.training.loop.distributed import rank
 from genview.training.scoring import Scorer
 
 Terms = dict[str, Tensor]
-"""Named losses of this process's part, and, as ``loss``, what is minimised."""
+"""Named losses of this process's microbatch, and, as ``loss``, what is minimised."""
 
 Residue = dict[str, Tensor]
 """What a forward pass leaves for ``after_step`` and the monitors, without gradient. The monitors know ``features``
@@ -68,7 +68,7 @@ class Method(nn.Module):
         model: the network that is trained: ``open_clip.CLIP`` or ``ImageModel``.
         scorer: the quality encoder, or None; not a part of the module.
         synchronised: whether BatchNorm looks at all processes' rows.
-        draws: forward and backward passes over a part of a step, each with random numbers of its own.
+        draws: forward and backward passes over a microbatch, each with random numbers of its own.
     """
 
     synchronised = True
@@ -79,15 +79,15 @@ class Method(nn.Module):
         self.run, self.settings, self.model, self.scorer = run, run.method, model, scorer
 
     def prepared(self, batch: Batch) -> Batch:
-        """A part with what all draws need of it, computed once."""
+        """A microbatch with what all draws need of it, computed once."""
         return batch
 
-    def share(self, draw: int, parts: int) -> float:
-        """Factor of a draw's loss in the gradient of a step of so many parts."""
-        return 1 / (self.draws * parts)
+    def share(self, draw: int, microbatches: int) -> float:
+        """Factor of a draw's loss in the gradient of a step."""
+        return 1 / (self.draws * microbatches)
 
     def forward(self, batch: Batch, step: Step) -> tuple[Terms, Residue]:
-        """Losses of one process's part of a step, and what ``after_step`` needs of it; a function of its arguments."""
+        """Losses of one process's microbatch, and what ``after_step`` needs of it; a function of its arguments."""
         raise NotImplementedError
 
     def after_step(self, step: Step, residues: Sequence[Residue]) -> None:
@@ -95,7 +95,7 @@ class Method(nn.Module):
 
         Args:
             step: the step that was just taken.
-            residues: of its parts, in order.
+            residues: of its microbatches, in order.
         """
 
     def parameter_groups(self) -> list[ParameterGroup]:

@@ -1,8 +1,8 @@
 """MoCo v2 (arXiv 1911.05722, 2003.04297): a view finds the other view's key among a queue of earlier keys.
 
-BatchNorm sees parts of the batch, as on so many GPUs, and the keys' samples are permuted among the parts by (seed,
-step): a query must not be told from a key by the statistics that they share. GenView's weight belongs to the pair of
-query and key; the queue's keys are negatives of every query and carry none.
+BatchNorm sees parts of the batch, as if each were on its own GPU, and the keys' samples are permuted among the parts by
+(seed, step): a query must not be told from a key by the statistics that they share. GenView's weight belongs to the
+pair of query and key; the queue's keys are negatives of every query and carry none.
 """
 
 from collections.abc import Iterable, Sequence
