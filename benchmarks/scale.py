@@ -171,16 +171,8 @@ def conditions(study: Study) -> None:
 
 
 def conditions_of_tables_in_another_order(study: Study) -> None:
-    """The merge where a table has to be sorted first; it is put back afterwards."""
-    aside = study.noise_level.with_name("as_it_was.parquet")
-    study.noise_level.rename(aside)
-    last_first = parquet.read(aside, tables.NOISE_LEVEL).slice(study.rows // 2)
-    with parquet.writing(tables.NOISE_LEVEL, study.noise_level, **STAMP) as writer:
-        writer.write(last_first)
-        for piece in parquet.batches(aside, tables.NOISE_LEVEL, tables.NOISE_LEVEL.names):
-            writer.write(piece.slice(0, max(study.rows // 2 - writer.rows + len(last_first), 0)))
+    """The merge where a table has to be sorted first."""
     conditions(study)
-    aside.replace(study.noise_level)
 
 
 def start_of_a_generation_job(study: Study) -> None:
@@ -293,6 +285,24 @@ def make_shards(study: Study) -> None:
         tar.write_bytes(images)
 
 
+def reorder_noise_levels(study: Study) -> None:
+    """The second half of the noise levels before the first, as a table that others made may be."""
+    aside, half = study.noise_level.with_name("as_it_was.parquet"), study.rows // 2
+    study.noise_level.rename(aside)
+    with parquet.writing(tables.NOISE_LEVEL, study.noise_level, **STAMP) as writer:
+        for first, end in ((half, study.rows), (0, half)):
+            start = 0
+            for piece in parquet.batches(aside, tables.NOISE_LEVEL, tables.NOISE_LEVEL.names):
+                inside = slice(max(first - start, 0), max(min(end - start, len(piece)), 0))
+                writer.write(piece.slice(inside.start, max(inside.stop - inside.start, 0)))
+                start += len(piece)
+
+
+def put_back(study: Study) -> None:
+    """The noise levels as they were."""
+    study.noise_level.with_name("as_it_was.parquet").replace(study.noise_level)
+
+
 def point_at_pictures(study: Study) -> None:
     """Let the manifest's rows name pictures that exist, for the report to show."""
     few = json.loads((study.folder / "few.json").read_text())
@@ -313,7 +323,13 @@ SAME = {"offset": 0, "length": 39_000, "label": "dog", "width": 256, "height": 2
 
 PARTS = {"all": STAGES, "ingestion": STAGES[:2], "rest": STAGES[2:]}
 
-BEFORE = {listing: make_study, foreground_ratio: make_shards, report: point_at_pictures}
+BEFORE = {
+    listing: make_study,
+    foreground_ratio: make_shards,
+    conditions_of_tables_in_another_order: reorder_noise_levels,
+    start_of_a_generation_job: put_back,
+    report: point_at_pictures,
+}
 """What is made up before a stage."""
 
 

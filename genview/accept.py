@@ -36,14 +36,14 @@ def today(results: Path, rule: str) -> str:
     file = results / "code" / rule / STARTS
     try:
         starts = json.loads(file.read_text(encoding="utf-8"))
-        return provenance.digest(provenance.Code().files(*starts))
+        return provenance.digest(provenance.Code(results / "code" / provenance.MEANINGS).files(*starts))
     except FileNotFoundError as error:
         raise GenviewError(f"{error.filename}: no such file; plan the study with `snakemake -n` first") from error
 
 
 def _study_of(artifact: Path) -> Path:
     for folder in artifact.resolve().parents:
-        if (folder / "code" / "meanings.json").is_file():
+        if (folder / "code" / provenance.MEANINGS).is_file():
             return folder
     raise GenviewError(f"{artifact}: is in no study's folder of results")
 

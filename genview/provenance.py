@@ -32,6 +32,9 @@ HARNESS = frozenset(f"genview.{name}" for name in ("stage", "process", "progress
 DATA_SUFFIXES = (".json", ".txt", ".csv", ".html", ".css", ".yaml")
 """Files beside a module that count as its code where it names them; weights are bound by their own digests."""
 
+MEANINGS = "meanings.json"
+"""In a study's folder of code: what each source file says, kept by `Code`."""
+
 
 def digest(value: Any) -> str:
     """SHA-256, first 16 hexadecimal digits, of any value that JSON can hold (keys sorted)."""
@@ -67,36 +70,35 @@ def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
             yield from _statements(getattr(statement, name, ()))
 
 
-def _texts(source: str) -> Iterator[str]:
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """Modules of ours that a file imports, and names that it imports from them, which may be modules, too."""
+    for node in _statements(tree.body):
+        found = []
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        yield from (name for name in found if name.split(".")[0] in ROOTS)
+
+
+def _texts(tree: ast.Module, source: str) -> Iterator[str]:
     """Constant texts of a file that may name a module or a data file."""
     if PACKAGE.name not in source and not any(suffix in source for suffix in DATA_SUFFIXES) and "Path(" not in source:
         return
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and 0 < len(node.value) < 80:
-            yield node.value
+    for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+        if 0 < len(text) < 80 and not text.startswith(("/", ".", "~")) and not {"\0", "\n"} & set(text):
+            yield text
 
 
-@cache
-def _named(path: Path) -> tuple[frozenset[str], frozenset[Path]]:
-    """What one source file names: modules of the package (imported, or started with ``-m``), and data files."""
-    source = path.read_text(encoding="utf-8")
-    found: set[str] = set()
-    for node in _statements(ast.parse(source, filename=str(path)).body):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    modules = {name for name in found if name.split(".")[0] in ROOTS and _module_file(name)}
-    data: set[Path] = set()
-    for text in _texts(source):
-        if _MODULE.fullmatch(text):
-            # The name of a package in a text is how a process of it is started; `-m` runs its `__main__`.
-            modules |= {text} if _module_file(f"{text}.__main__") and _module_file(text) else set()
-            modules |= {f"{text}.__main__"} if _module_file(f"{text}.__main__") else set()
-        elif "\0" not in text and "\n" not in text and not text.startswith(("/", ".", "~")):
-            data |= _data_files(path.parent / text)
-    return frozenset(modules), frozenset(data)
+def _read(source: bytes, path: Path) -> dict[str, Any]:
+    """What a Python file says, whatever lies beside it: its meaning's digest, `_imports` and `_texts`."""
+    tree, text = ast.parse(source, filename=str(path)), source.decode("utf-8")
+    return {
+        "meaning": meaning.digest(source, str(path)),
+        "imports": sorted(set(_imports(tree))),
+        "texts": sorted(set(_texts(tree, text))),
+    }
 
 
 def _data_files(place: Path) -> set[Path]:
@@ -114,73 +116,86 @@ def _data_files(place: Path) -> set[Path]:
     return {item for item in inside if item.suffix in DATA_SUFFIXES}
 
 
-@cache
-def sources(*starts: str) -> tuple[str, ...]:
-    """Paths of all files that running ``starts`` would read of the package, and of the starting scripts, sorted.
-
-    Args:
-        starts: modules of the package by name; scripts by path, ending in ``.py``; other files by path, taken as they
-            are.
-
-    Raises:
-        ModuleNotFoundError: a module is not part of the package.
-    """
-    files: set[Path] = set()
-    pending, closure = [], set()
-    for start in starts:
-        if start.endswith(".py"):
-            modules, data = _named(Path(start))
-            files |= {Path(start), *data}
-            pending.extend(modules)
-        elif "/" in start:
-            files.add(Path(start))
-        else:
-            pending.append(start)
-    while pending:
-        module = pending.pop()
-        if module in closure or module in HARNESS:
-            continue
-        path = _module_file(module)
-        if path is None:
-            raise ModuleNotFoundError(f"{module} is not a module of {PACKAGE.name}")
-        closure.add(module)
-        modules, data = _named(path)
-        files |= {path, *data}
-        pending.extend(module.rsplit(".", level)[0] for level in range(1, module.count(".") + 1))
-        pending.extend(modules)
-    return tuple(sorted(map(str, files)))
-
-
 class Code:
-    """Digests of source files by meaning, kept by content in a file: to read all of them takes a second.
+    """The code that scripts and modules run. What each file says is kept by its content: to read all takes a second.
 
     Attributes:
-        kept: where digests are kept; None: nowhere.
+        kept: where that is kept; None: in memory alone.
     """
 
     def __init__(self, kept: Path | None = None):
         self.kept = kept
-        self._known: dict[str, str] = {}
+        self._known: dict[str, dict[str, Any]] = {}
+        self._named: dict[Path, tuple[frozenset[str], frozenset[Path]]] = {}
         self._new = False
         if kept and kept.is_file():
-            try:
-                self._known = json.loads(kept.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                self._known = {}
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                found = json.loads(kept.read_text(encoding="utf-8"))
+                self._known = {content: said for content, said in found.items() if isinstance(said, dict)}
 
-    def digest(self, path: str | Path) -> str:
-        """Of a Python file its meaning's digest, of any other that of its bytes."""
+    def _said(self, path: Path) -> dict[str, Any]:
         content = _sha256(str(path))
-        if Path(path).suffix != ".py":
-            return content
         if content not in self._known:
-            self._known[content] = meaning.digest(Path(path).read_bytes(), str(path))
+            self._known[content] = _read(path.read_bytes(), path)
             self._new = True
         return self._known[content]
 
+    def digest(self, path: str | Path) -> str:
+        """Of a Python file its meaning's digest, of any other that of its bytes."""
+        return self._said(Path(path))["meaning"] if Path(path).suffix == ".py" else _sha256(str(path))
+
+    def named(self, path: Path) -> tuple[frozenset[str], frozenset[Path]]:
+        """What one source file names: modules of the package (imported, or started with ``-m``), and data files."""
+        if path not in self._named:
+            said = self._said(path)
+            modules, data = {name for name in said["imports"] if _module_file(name)}, set()
+            for text in said["texts"]:
+                if not _MODULE.fullmatch(text):
+                    data |= _data_files(path.parent / text)
+                # The name of a package in a text is how a process of it is started; `-m` runs its `__main__`.
+                elif _module_file(f"{text}.__main__"):
+                    modules.add(f"{text}.__main__")
+            self._named[path] = frozenset(modules), frozenset(data)
+        return self._named[path]
+
+    def sources(self, *starts: str) -> list[str]:
+        """Paths of all files that running ``starts`` would read of the package, and of the starting scripts, sorted.
+
+        Args:
+            starts: modules of the package by name; scripts by path, ending in ``.py``; other files by path, taken as
+                they are.
+
+        Raises:
+            ModuleNotFoundError: a module is not part of the package.
+        """
+        files: set[Path] = set()
+        pending, closure = [], set()
+        for start in starts:
+            if start.endswith(".py"):
+                modules, data = self.named(Path(start))
+                files |= {Path(start), *data}
+                pending.extend(modules)
+            elif "/" in start:
+                files.add(Path(start))
+            else:
+                pending.append(start)
+        while pending:
+            module = pending.pop()
+            if module in closure or module in HARNESS:
+                continue
+            path = _module_file(module)
+            if path is None:
+                raise ModuleNotFoundError(f"{module} is not a module of {PACKAGE.name}")
+            closure.add(module)
+            modules, data = self.named(path)
+            files |= {path, *data}
+            pending.extend(module.rsplit(".", level)[0] for level in range(1, module.count(".") + 1))
+            pending.extend(modules)
+        return sorted(map(str, files))
+
     def files(self, *starts: str) -> dict[str, str]:
         """Digests of what ``starts`` run (see `sources`), by path relative to the package's parent."""
-        return {_name(path): self.digest(path) for path in sources(*starts)}
+        return {_name(path): self.digest(path) for path in self.sources(*starts)}
 
     def keep(self) -> None:
         """Write what was found out, if anything was and the disk takes it: it only saves time."""

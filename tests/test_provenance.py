@@ -11,10 +11,12 @@ import pytest
 from genview import made, meaning, provenance, stage
 
 PACKAGE = Path(provenance.__file__).parent
+CODE = provenance.Code()
+"""Of the package as it is; a copy has its own."""
 
 
 def names(*modules):
-    return {Path(path).relative_to(PACKAGE).as_posix() for path in provenance.sources(*modules)}
+    return {Path(path).relative_to(PACKAGE).as_posix() for path in CODE.sources(*modules)}
 
 
 def test_the_closure_holds_what_is_imported_at_every_depth():
@@ -35,13 +37,9 @@ def copy(tmp_path, monkeypatch):
     """A copy of the package whose files may be changed."""
     shutil.copytree(PACKAGE, tmp_path / "genview", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
     monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "genview")
-    provenance._named.cache_clear()
     provenance._module_file.cache_clear()
-    provenance.sources.cache_clear()
     yield tmp_path / "genview"
-    provenance._named.cache_clear()
     provenance._module_file.cache_clear()
-    provenance.sources.cache_clear()
 
 
 def test_an_import_within_any_statement_counts(copy):
@@ -55,7 +53,7 @@ def test_an_import_within_any_statement_counts(copy):
         "with open('x'):\n    if False:\n        pass\n    else:\n        import genview.cluster\n"
     )
     named = {"tables", "atomic", "data.keys", "data.tars", "data.scenes", "targets", "cluster"}
-    assert provenance._named(copy / "errors.py")[0] >= {f"genview.{name}" for name in named}
+    assert provenance.Code().named(copy / "errors.py")[0] >= {f"genview.{name}" for name in named}
 
 
 def test_a_change_in_an_imported_file_changes_the_digest_and_one_elsewhere_does_not(copy):
@@ -79,7 +77,7 @@ def test_the_digest_does_not_depend_on_where_the_package_lies(copy):
 
 
 def names_in(root, *modules):
-    return {Path(path).relative_to(root).as_posix() for path in provenance.sources(*modules)}
+    return {Path(path).relative_to(root).as_posix() for path in provenance.Code().sources(*modules)}
 
 
 SCRIPTS = PACKAGE.parent / "workflow/scripts"
@@ -88,7 +86,7 @@ SCRIPTS = PACKAGE.parent / "workflow/scripts"
 @pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.py")))
 def test_checks_and_commands_are_no_code_of_a_job(script):
     """A new check before the first job makes no artifact anew; of the report's code only the report is made."""
-    sources = provenance.sources(str(SCRIPTS / script))
+    sources = CODE.sources(str(SCRIPTS / script))
     found = {Path(path).relative_to(PACKAGE.parent).as_posix() for path in sources}
     strange = {name for name in found if name.startswith(("genview/preflight/", "genview/commands/"))}
     assert not strange and "genview/__main__.py" not in found
@@ -97,7 +95,7 @@ def test_checks_and_commands_are_no_code_of_a_job(script):
 
 def test_an_unknown_module_is_an_error():
     with pytest.raises(ModuleNotFoundError, match=r"genview\.data\.nothing"):
-        provenance.sources("genview.data.nothing")
+        CODE.sources("genview.data.nothing")
 
 
 def test_digests_ignore_order_of_keys_and_nothing_else():
@@ -124,8 +122,7 @@ def test_the_record_of_code_is_another_for_an_edit_and_the_same_for_a_touched_fi
     script.write_text("call_one()\n")
 
     def record():
-        for remembered in (provenance._sha256, provenance._named, provenance.sources):
-            remembered.cache_clear()
+        provenance._sha256.cache_clear()
         return provenance.record(tmp_path / "code", provenance.Code().files(str(script), "genview.data.keys"))
 
     before, module = record(), copy / "data/keys.py"

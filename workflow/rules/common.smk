@@ -1,5 +1,6 @@
 import functools
 import gc
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -39,6 +40,12 @@ SHARDS = shard_names(STUDY.dataset.shards)
 
 # Stages that would take longer to start than to work through one of a thousand shards take neighbouring ones at once.
 GROUPS = group_names(STUDY.dataset.shards)
+
+
+def of_every_shard(function):
+    """A function of the wildcards that is asked for thousands of jobs: Snakemake looks its parameters up each time."""
+    function.__signature__ = inspect.signature(function)
+    return function
 
 
 include: "resources.smk"
@@ -94,13 +101,14 @@ def record(kind, names, content):
     return written(provenance.record, Path(RESULTS).joinpath(kind, *names), content)
 
 
-# Digests of source files by meaning; to find all of them anew takes a second.
-CODE = provenance.Code(Path(RESULTS) / "code" / "meanings.json")
+# What each source file says; to read all of them anew takes a second.
+CODE = provenance.Code(Path(RESULTS) / "code" / provenance.MEANINGS)
 
 
 def standing(rule_name, kind, record_of):
     """The record that a rule's artifact takes as its input: its own where it was made with the same, else a younger."""
 
+    @of_every_shard
     def of_wildcards(wildcards):
         artifact = workflow.get_rule(rule_name).output[0].apply_wildcards(wildcards)
         return made.record_for(artifact, kind, record_of(wildcards))

@@ -3,6 +3,7 @@
 import functools
 
 
+@of_every_shard
 def view_scores(wildcards):
     """The foreground pass, whose image embeddings generation uses; text alone needs none."""
     if STUDY.views[wildcards.view].mode == "txt":

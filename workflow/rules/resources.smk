@@ -51,18 +51,19 @@ def warned(rule):
 
 
 def memory(amount):
-    """So many MB; a job that ran out of it is given more in the retry."""
+    """Memory in MB; a job that ran out of it is given more in the retry."""
     return growing(amount, "memory")
 
 
 def minutes(amount):
-    """So much time; a job that met its limit is given more in the retry."""
+    """Time in minutes; a job that met its limit is given more in the retry."""
     return growing(amount, "time")
 
 
 def growing(amount, short_of):
     """Once more the first amount for each earlier attempt that fell short of it, up to what the partition has."""
 
+    @of_every_shard
     def resource(wildcards, attempt, rulename):
         if attempt == 1:
             return amount
