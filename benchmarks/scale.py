@@ -117,10 +117,10 @@ def duplicates_shards_and_manifest(study: Study) -> None:
             for batch in stream:
                 good.extend(_as_opened(pa.Table.from_batches([batch]), count))
                 count += len(batch)
+        (study.folder / "items").unlink()
         refusals = Listing(folder=folder).refusals
         ingest.write(good, refusals, study.dataset, study.manifest, folder, STAMP)
         assert len(refusals) == study.rows // 1000
-    (study.folder / "items").unlink()
 
 
 def _as_opened(items: pa.Table, first: int) -> pa.Table:

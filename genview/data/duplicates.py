@@ -1,7 +1,7 @@
 """Images that are there twice: the same bytes, or perceptual hashes that differ in few bits."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -22,15 +22,28 @@ ROWS = pa.schema(
 DROPPED = pa.schema([("row", pa.int64()), ("standing", pa.string()), ("near", pa.bool_())])
 """Rows that another image stands for, by its key: by its bytes, or (``near``) by its perceptual hash."""
 
-_SAME_BYTES = (
-    "SELECT row, standing, false AS near FROM rows JOIN (SELECT sha256, min(key) AS standing FROM rows "
-    "GROUP BY sha256 HAVING count(*) > 1) USING (sha256) WHERE key <> standing ORDER BY row"
-)
-
 
 def same_bytes(base: Database) -> Iterator[pa.Table]:
     """The images of ``rows`` that have the bytes of another, as ``DROPPED``; the one with the smallest key stands."""
-    return (piece.cast(DROPPED) for piece in base.rows(_SAME_BYTES))
+    # By a short hash first: groups of numbers need little memory, and few images are left to be sorted.
+    base.make("repeated", "SELECT hash(sha256) AS short FROM rows GROUP BY short HAVING count(*) > 1")
+    base.make("several", "SELECT row, key, sha256 FROM rows SEMI JOIN repeated ON hash(rows.sha256) = repeated.short")
+    base.keep("same", _standing(base.rows("SELECT row, key, sha256 FROM several ORDER BY sha256, key")), DROPPED)
+    return (piece.cast(DROPPED) for piece in base.rows("SELECT * FROM same ORDER BY row"))
+
+
+def _standing(ordered: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """``DROPPED`` of rows in the order of their bytes and keys: all but the first of equal bytes."""
+    bytes_before, standing = None, None
+    for piece in ordered:
+        rows: dict[str, list] = {"row": [], "standing": []}
+        for row, key, sha256 in zip(*(piece[name].to_pylist() for name in ("row", "key", "sha256"))):
+            if sha256 != bytes_before:
+                bytes_before, standing = sha256, key
+            else:
+                rows["row"].append(row)
+                rows["standing"].append(standing)
+        yield pa.table({**rows, "near": pa.repeat(False, len(rows["row"]))}, schema=DROPPED)
 
 
 def look_alike(base: Database, distance: int) -> pa.Table:

@@ -218,6 +218,8 @@ def write(
         base.keep("rows", _narrow(rows), duplicates.ROWS)
         dropped = _duplicates(base, rows, dataset, folder)
         cuts = keys.Cuts(_ordered(base), len(rows) - len(dropped), dataset.shards)
+    # Another database: what the first one took of the disk is free again.
+    with spill.database(folder) as base:
         kept = _dealt(rows, dropped, refusals, dataset, cuts)
         with parquet.writing(tables.MANIFEST, manifest, shards=str(dataset.shards), **stamp) as writer:
             for piece in base.sorted(kept, tables.MANIFEST, "shard, key"):
@@ -268,7 +270,8 @@ def _tell_kept(found: spill.Rows, rows: spill.Rows) -> None:
 
 
 def _ordered(base: spill.Database) -> Iterator[tuple[np.ndarray, pa.ChunkedArray]]:
-    for piece in base.rows("SELECT digest, key FROM rows ANTI JOIN dropped USING (row) ORDER BY digest, key"):
+    base.make("kept", "SELECT digest, key FROM rows ANTI JOIN dropped USING (row)")
+    for piece in base.rows("SELECT digest, key FROM kept ORDER BY digest, key"):
         yield piece["digest"].to_numpy(), piece["key"]
 
 

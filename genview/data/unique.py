@@ -23,7 +23,6 @@ ADVICE = defaultdict(
 """What to do about equal keys, by the source."""
 
 _CHANGES = pa.schema([spill.ROW, ITEM.field("captions"), ("kept", pa.bool_())])
-_REPEATED = "SELECT key FROM keys GROUP BY key HAVING count(*) > 1"
 
 
 def unique(items: spill.Rows, folder: Path, advice: str) -> Iterator[pa.Table]:
@@ -46,14 +45,16 @@ def _changes(items: spill.Rows, folder: Path, advice: str) -> spill.Rows:
     ordered = spill.Rows(_CHANGES, folder / "changes")
     with spill.database(folder) as base:
         base.keep("keys", spill.numbered(items.pieces(["key"])), pa.schema([spill.ROW, ITEM.field("key")]))
-        if not base.number(f"SELECT count(*) FROM ({_REPEATED})"):
+        base.make("repeated", "SELECT key FROM keys GROUP BY key HAVING count(*) > 1")
+        if not base.number("SELECT count(*) FROM repeated"):
             return ordered
         columns = ["key", "path", "length", "caption", "captions", "label"]
         schema = pa.schema([spill.ROW, *(ITEM.field(name) for name in columns)])
         base.keep("items", spill.numbered(items.pieces(columns)), schema)
-        several = f"SELECT * FROM items SEMI JOIN ({_REPEATED}) USING (key) WHERE length = -1 ORDER BY key, row"
+        base.make("several", "SELECT * FROM items SEMI JOIN repeated USING (key) WHERE length = -1")
         by_key = spill.Rows(_CHANGES, folder / "changes_by_key")
-        for _, rows in itertools.groupby(_dicts(base.rows(several)), itemgetter("key")):
+        together = base.rows("SELECT * FROM several ORDER BY key, row")
+        for _, rows in itertools.groupby(_dicts(together), itemgetter("key")):
             for change in _merged(list(rows)):
                 by_key.append(change)
         base.keep("changes", by_key.pieces(), _CHANGES)
@@ -101,8 +102,8 @@ def _changed(piece: pa.Table, position: int, changes: spill.Cursor) -> pa.Table:
 
 
 def _require_unique(base: spill.Database, items: spill.Rows, advice: str) -> None:
-    left = "SELECT key FROM keys ANTI JOIN (SELECT row FROM changes WHERE NOT kept) USING (row)"
-    repeated = base.some(f"{left} GROUP BY key HAVING count(*) > 1 ORDER BY key")
+    base.make("left_over", "SELECT key FROM keys ANTI JOIN (SELECT row FROM changes WHERE NOT kept) USING (row)")
+    repeated = base.some("SELECT key FROM left_over GROUP BY key HAVING count(*) > 1 ORDER BY key")
     if not repeated.count:
         return
     sources: dict[str, list[str]] = {key: [] for key in repeated.first[:SHOWN]}
