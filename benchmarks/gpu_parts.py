@@ -22,7 +22,7 @@ from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.config.training import Run
 from genview.config.views import ViewSet
-from genview.encoders import build, look
+from genview.encoders import look
 from genview.evaluation import logistic
 from genview.foreground import pca
 from genview.generation import pipelines
@@ -36,6 +36,7 @@ from genview.training.data.develop import Developer
 from genview.training.data.samples import loader
 from genview.training.job import Job, Quality
 from genview.training.loop import trainer as loop
+from genview.training.loop.operations import of_a_sample
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import chat_models
@@ -277,21 +278,6 @@ def run_of(bench, study, name: str, batch: int, epochs: int, workers: int) -> Ru
     return Run.model_validate({**shape, "method": method})
 
 
-def operations_of_a_sample(bench, trainer) -> float:
-    """Of a step: towers forward and backward, the momentum network's and the judge's forward; no heads, no text."""
-    built = build.build(trainer.assembly.architecture, trainer.run.model, seed=0).to(bench.device).eval()
-    samples, total = trainer.assembly.samples, 0.0
-    for number, (size, views) in enumerate(zip(samples.sizes, samples.groups)):
-        forward = operations(built.visual.trunk, torch.zeros(1, 3, size, size, device=bench.device))
-        total += 3 * len(views) * forward + (
-            2 * forward if trainer.run.method.name != "genviewpp" and not number else 0
-        )
-        if trainer.method.scorer is not None:
-            judge = trainer.method.scorer.encoder
-            total += len(views) * operations(judge.encode, torch.zeros(1, 3, judge.image_size, judge.image_size))
-    return total
-
-
 def train(bench, name: str) -> None:
     """A method's whole loop from JPEGs to steps, and what its loader gives alone."""
     study = configuration.load(ROOT / "config" / "cc3m.yaml")
@@ -329,7 +315,8 @@ def train(bench, name: str) -> None:
         def median(key: str) -> float:
             return float(np.median([line[key] for line in steady]))
 
-        work, rate = operations_of_a_sample(bench, trainer), median("samples_per_second")
+        work = of_a_sample(trainer.method.eval(), samples, trainer.device) or 0.0
+        rate = median("samples_per_second")
         bench.write(
             f"training_{name}", model=run.model.architecture, judge=quality and judge.model, batch=batch,
             views={size: len(views) for size, views in zip(samples.sizes, samples.groups)}, precision=run.precision,

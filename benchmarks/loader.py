@@ -6,9 +6,10 @@
 SimCLR's augmentations at 224 px in all libraries: crop of 8 to 100 % of the area, flip, colour jitter (80 %), grey
 (20 %), blur (50 %); open_clip's own training transform has a crop alone. Two views an image, which is decoded once
 where the library allows it. "First half" is what a loader of GenView does where a device does the rest (design of
-`genview.training.data.develop`); "whole" is all of it on the CPU. All figures are per second on one core (loaders: on
-their processes), the fastest of three rounds, all libraries with memory kept as GenView's jobs
-keep it (`genview.process.keep_freed_memory`); ratios are to lightly's transform in the same run.
+`genview.training.data.develop`); "whole" is all of it on the CPU. Inputs of an encoder are images that are resized and
+cut for inference. All figures are per second on one core (loaders: on their processes), the fastest of three rounds,
+all libraries with memory kept as GenView's jobs keep it (`genview.process.keep_freed_memory`); ratios are to lightly's
+transform in the same run.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from torchvision.transforms import v2
 from genview import process
 from genview.config.augmentation import Augmentation
 from genview.data import images
+from genview.encoders.preprocess import Preprocess
 from genview.training.data.augment import Augment
 from genview.training.data.develop import Developer
 
@@ -181,6 +183,16 @@ def measure(size: tuple[int, int], count: int, seconds: float, workers: Sequence
         "views of decoded images a second": {
             name: rate(lambda image, call=call: len(call(image)), decoded, seconds) for name, call in made.items()
         },
+    }
+    library = open_clip.image_transform(SIDE, is_train=False, mean=MEAN, std=STD)
+    half = Preprocess(library, MEAN, STD)
+    inputs: dict[str, Callable[[bytes], torch.Tensor]] = {
+        "genview": lambda item: half.pixels(images.decode(item)),
+        "genview, fast_decode": lambda item: half.pixels(images.decode(item, least=half.least)),
+        "open_clip": lambda item: library(opened(item)),
+    }
+    found["inputs of an encoder a second"] = {
+        name: rate(lambda item, call=call: bool(call(item) is not None), data, seconds) for name, call in inputs.items()
     }
     both = {name: (images.decode if name.startswith("genview") else opened, call) for name, call in made.items()}
     found["views of JPEGs a second"] = {

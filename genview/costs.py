@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genview import atomic, words
+from genview import atomic, usage, words
 
 SUFFIX = ".attempts"
 
@@ -27,7 +27,11 @@ def attempts_of(results: str | Path, log: str | Path) -> Path:
 
 
 def read(file: str | Path) -> dict[str, Any]:
-    """A job's count: ``seconds``, those of the ``last`` attempt, ``attempts``, ``gpus``; empty if there is none."""
+    """A job's count; empty if there is none.
+
+    ``seconds``, those of the ``last`` attempt, ``attempts``, ``gpus``, and of jobs that read images the shares of
+    `usage.Usage` in the last attempt.
+    """
     try:
         found = json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -56,13 +60,14 @@ def counted(file: str | Path, log: str | Path, made_from: str, gpus: int) -> Ite
         seconds += max(0.0, Path(log).stat().st_mtime - began)
     count = {"made_from": made_from, "gpus": gpus, "attempts": int(before.get("attempts", 0)) + 1}
     start, clock = time.time(), time.perf_counter()
+    usage.begin()
     atomic.write_json(file, {**count, "seconds": seconds, "began": start})
     try:
         yield
     finally:
         with contextlib.suppress(Exception):  # a full disk has said so already
             last = time.perf_counter() - clock
-            atomic.write_json(file, {**count, "seconds": seconds + last, "last": last})
+            atomic.write_json(file, {**count, "seconds": seconds + last, "last": last, **usage.shares()})
 
 
 def benchmark_seconds(file: str | Path) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from genview import atomic, costs, made, process, progress, provenance, shared_gpus
+from genview import atomic, costs, made, process, progress, provenance, shared_gpus, usage
 from genview.config.merge import merged
 from genview.errors import GenviewError
 from genview.kept import Earlier
@@ -57,6 +57,8 @@ def job(snakemake: Any, stage: str) -> Iterator[Running]:
         yield Running(found, stamp, Earlier(artifact, stamp["code"], _accepted(records, artifact, stamp["code"])))
         outputs = sorted(os.path.relpath(path, Path(artifact).parent) for path in snakemake.output[1:])
         made.finish(artifact, records, rule=snakemake.rule, stage=stage, outputs=outputs)
+        if said := usage.in_words(usage.shares()):
+            logging.getLogger("genview").info("%s", said)
 
 
 def _accepted(records: dict[str, str], artifact: str, code: str) -> set[tuple[str, str]]:

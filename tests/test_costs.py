@@ -1,6 +1,8 @@
 """The costs that a user plans with are those that were measured."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,3 +64,23 @@ def test_the_page_says_what_many_millions_of_images_take():
     assert [text for text in expected if text not in page] == []
     assert max(one["peak_gib"] for one in many.values()) < 4
     assert many["start of a generation job"]["peak_gib"] < 1.1 * few["start of a generation job"]["peak_gib"]
+
+
+def test_the_page_says_what_planning_takes_beside_snakemake_alone():
+    page = (ROOT / "docs/costs.md").read_text(encoding="utf-8")
+    found = json.loads((ROOT / "benchmarks/results/planning.json").read_text(encoding="utf-8"))["studies"]
+    expected = [
+        f"| {one['shards']:,} | {one['study']['jobs']:,} | {one['study']['seconds']:.1f} s | "
+        f"{one['milliseconds_a_job']['study']:.2f} | {one['milliseconds_a_job']['plain']:.2f} |"
+        for one in found.values()
+    ]
+    assert [text for text in expected if text not in page] == []
+    each = found["cc3m, 10,000 shards"]["milliseconds_a_job"]
+    assert each["study"] < 1.5 * each["plain"] and found["imagenet, 10,000 shards"]["study"]["seconds"] < 60
+
+
+def test_planning_is_measured_through_the_command(tmp_path):
+    words = [sys.executable, "benchmarks/planning.py", "--only", "cc3m", "--shards", "3", "--to", str(tmp_path / "x")]
+    subprocess.run(words, check=True, cwd=ROOT, capture_output=True)
+    found = json.loads((tmp_path / "x").read_text())["studies"]["cc3m"]
+    assert found["plain"]["jobs"] == 11 and found["study"]["jobs"] > 30 and found["shards"] == 3

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from genview.data import images
 from genview.errors import GenviewError
@@ -130,3 +130,30 @@ def test_random_damage_never_raises_anything_else():
                 assert images.decode(damaged.tobytes(), maximum_pixels=10**6).mode == "RGB"
             except GenviewError as error:
                 assert str(error)
+
+
+def test_a_photograph_is_decoded_at_the_smallest_scale_that_suffices():
+    full = photograph((1600, 1200))
+    assert images.decode(full).size == (1600, 1200)
+    for least, size in ((150, (200, 150)), (224, (400, 300)), (400, (800, 600)), (700, (1600, 1200))):
+        small = images.decode(full, least=least)
+        assert small.size == size
+        reference = images.decode(full).resize(size, Image.Resampling.BOX)
+        assert np.abs(np.asarray(small, float) - np.asarray(reference, float)).mean() < 4
+    asked = []
+    images.decode(photograph((1600, 1200), orientation=6), least=lambda *size: asked.append(size) or 224)
+    assert asked == [(1200, 1600)], "a crop is drawn on the upright image"
+    buffer = io.BytesIO()
+    images.decode(full).save(buffer, "PNG")
+    assert images.decode(buffer.getvalue(), least=150).size == (1600, 1200)
+
+
+def photograph(size, orientation=1):
+    """A JPEG of smooth colours."""
+    width, height = size
+    rows, columns = np.mgrid[0:height, 0:width]
+    pixels = np.stack([columns * 255 // width, rows * 255 // height, (rows + columns) % 512 // 2], -1)
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "JPEG", quality=90, exif=exif)
+    return buffer.getvalue()

@@ -1,15 +1,18 @@
 """The foreground stage on drawn scenes: what it keeps, what it does not depend on, and how near the truth it comes."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 
 from genview import parquet, tables
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.config.foreground import PrincipalComponent
-from genview.data import ingest
+from genview.data import ingest, scenes
 from genview.data import manifest as manifests
 from genview.errors import GenviewError
 from genview.foreground import component, orientation, pca, ratio, sample_features, token_scores
@@ -17,10 +20,10 @@ from genview.foreground import component, orientation, pca, ratio, sample_featur
 ENCODER = Encoder(model="small/clip", batch_size=16)
 
 
-def _study(folder, count, shards, config=None, encoder=ENCODER, sample=1000, workers=0):
+def _study(folder, count, shards, config=None, encoder=ENCODER, sample=1000, workers=0, dataset=None):
     """Run the stage as its rules do; returns the table of ratios."""
     folder.mkdir(exist_ok=True)
-    dataset = Dataset(source="scenes", count=count, shards=shards, workers=1)
+    dataset = dataset or Dataset(source="scenes", count=count, shards=shards, workers=1)
     names = [f"{index}-of-{shards}" for index in range(shards)]
     manifest = folder / "manifest.parquet"
     ingest.run(
@@ -250,3 +253,23 @@ def test_published_ratios_take_the_place_of_the_stage(tmp_path):
     ratio.run_given(tmp_path / "fg_ratios.csv", ratio=tmp_path / "ratio.parquet", stamp={}, image_root=None)
     found = parquet.read(tmp_path / "ratio.parquet", tables.FOREGROUND_RATIO)
     assert found.to_pydict() == {"key": ["a/1", "b"], "ratio": [0.25, 1.0]}
+
+
+def test_a_collection_of_photographs_decoded_small_has_nearly_the_same_scores(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for number in range(24):
+        picture = Image.fromarray(scenes.scene(number, seed=9).image).resize((512, 512), Image.Resampling.BICUBIC)
+        picture.save(tmp_path / f"pictures/{number:02d}.jpg", quality=95)
+    found = {}
+    for fast in (None, True):
+        folder = tmp_path / f"{fast}"
+        folder.mkdir()
+        _study(
+            folder, count=None, shards=1, encoder=Encoder(fast_decode=fast),
+            dataset=Dataset(source="folder", path=str(tmp_path / "pictures"), shards=1),
+        )  # fmt: skip
+        found[fast] = np.stack(parquet.read(folder / "0-of-1.parquet", tables.SCORES)["scores"].to_numpy())
+        record = json.loads((folder / "pca.json").read_text())["encoder"]
+        assert record.get("fast_decode") is fast
+    assert not np.array_equal(found[None], found[True])
+    assert np.corrcoef(found[None].ravel(), found[True].ravel())[0, 1] > 0.99

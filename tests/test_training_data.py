@@ -325,3 +325,29 @@ def test_missing_views_can_be_refused(tmp_path):
     write_shards(tmp_path / "views" / "drawn", drawn, parquet.read(job.manifest, tables.MANIFEST))
     with pytest.raises(GenviewError, match=r"8 images are missing"):
         assemble(job)
+
+
+def test_crops_of_images_decoded_small_are_those_of_whole_images(tmp_path):
+    rows, columns = np.mgrid[0:1200, 0:1600]
+    pixels = np.stack([columns * 255 // 1600, rows * 255 // 1200, (rows + columns) // 11], -1).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "0.jpg", quality=95)
+    table = pa.table({"key": ["0"], "path": ["0.jpg"], "offset": [0], "length": [(tmp_path / "0.jpg").stat().st_size],
+                      "caption": [None]})  # fmt: skip
+    decoded = []
+
+    class Noting(Reader):
+        def image(self, *reference, **options):
+            decoded.append(super().image(*reference, **options))
+            return decoded[-1]
+
+    augmentation = {**PLAIN, "minimum_area": 0.2, "image_size": 64}
+    seen = {}
+    for fast in (None, True):
+        data = RunData(fast_decode=fast, augmentation=augmentation, minimum_views=2)
+        samples = Samples(table, Noting(tmp_path), {}, data, Form(64, (0, 0, 0), (1, 1, 1)), seed=1)
+        seen[fast] = [samples[epoch, 0]["views"] for epoch in range(8)]
+    assert all(image.size == (1600, 1200) for image in decoded[:8])
+    assert all(image.width < 1600 for image in decoded[8:]), "crops of 64 pixels need no whole photograph"
+    for one, other in zip(seen[None], seen[True]):
+        for (crop, numbers), (small, same) in zip(one, other):
+            assert torch.equal(numbers, same) and (crop.float() - small.float()).abs().mean() < 2.5

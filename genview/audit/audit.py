@@ -190,7 +190,7 @@ def _encode(loaded: LoadedEncoder, pictures: Sequence[Image.Image], batch_size: 
     """Embeddings [n, E] of pictures, in batches."""
     parts = []
     for start in progress.track(range(0, len(pictures), batch_size), "encode", unit="batch"):
-        images = torch.stack([loaded.preprocess(picture) for picture in pictures[start : start + batch_size]])
+        images = torch.stack([loaded.transform.pixels(picture) for picture in pictures[start : start + batch_size]])
         parts.append(loaded.encode(images)[1].cpu().numpy())
     return np.concatenate(parts)
 

@@ -133,6 +133,9 @@ class RunData(Block):
     """Views (images x crops) per sample at least: originals are repeated, augmented anew, to reach it."""
     missing: Literal["original", "refuse"] = "original"
     """Where a generated view is missing: use the original (counted and reported), or stop."""
+    fast_decode: bool | None = None
+    """Decode JPEGs at the smallest scale at which no crop of the sample has to be enlarged for it (an eighth, a
+    quarter, a half): faster for large photographs, and slightly other pixels. Null: in full."""
     workers: Annotated[int, RuntimeOnly] = Field(0, ge=0)
     """Loader processes per training process; 0: load in the training process."""
     augmentation: Augmentation = Augmentation()

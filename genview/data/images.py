@@ -13,9 +13,10 @@
 
 import io
 import struct
+from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
 from genview.errors import GenviewError
 
@@ -54,8 +55,16 @@ MOST_PIXELS = 2 * MAXIMUM_PIXELS
 """Where Pillow refuses to open an image."""
 
 
+Least = int | Callable[[int, int], int] | None
+"""Pixels that both sides of a JPEG must keep, or a function of its upright width and height; None: all."""
+
+
 def decode(
-    data: bytes, *, maximum_pixels: int = MAXIMUM_PIXELS, maximum_aspect_ratio: float | None = None
+    data: bytes,
+    *,
+    maximum_pixels: int = MAXIMUM_PIXELS,
+    maximum_aspect_ratio: float | None = None,
+    least: Least = None,
 ) -> Image.Image:
     """Decode an image file to upright RGB, as this module's head says.
 
@@ -63,6 +72,8 @@ def decode(
         data: the whole file.
         maximum_pixels: images with more pixels are refused before they are decoded.
         maximum_aspect_ratio: so are images whose longer side is more than this many times the shorter one.
+        least: pixels that both sides of a JPEG must keep when it is decoded at a half, a quarter or an eighth of its
+            size, or a function of its upright width and height that says so; None: it is decoded in full.
 
     Raises:
         GenviewError: no image, an unknown format, damaged, cut short, too large or too thin.
@@ -70,12 +81,12 @@ def decode(
     if not data:
         raise GenviewError("the file is empty (0 bytes)")
     try:
-        return _decoded(data, maximum_pixels, maximum_aspect_ratio)
+        return _decoded(data, maximum_pixels, maximum_aspect_ratio, least)
     except GenviewError:
         plain = _without_texts(data)
         if plain is None:
             raise
-        return _decoded(plain, maximum_pixels, maximum_aspect_ratio)
+        return _decoded(plain, maximum_pixels, maximum_aspect_ratio, least)
 
 
 def _without_texts(data: bytes) -> bytes | None:
@@ -102,7 +113,7 @@ def _unknown(data: bytes) -> str:
     return f"not an image in a known format ({', '.join(FORMATS)}), or its head is damaged"
 
 
-def _decoded(data: bytes, maximum_pixels: int, maximum_aspect_ratio: float | None) -> Image.Image:
+def _decoded(data: bytes, maximum_pixels: int, maximum_aspect_ratio: float | None, least: Least) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
@@ -120,6 +131,9 @@ def _decoded(data: bytes, maximum_pixels: int, maximum_aspect_ratio: float | Non
                 f"{width} x {height} pixels: the longer side is more than {maximum_aspect_ratio:g} times the shorter "
                 "(maximum_aspect_ratio)"
             )
+        if least is not None and image.format in ("JPEG", "MPO"):
+            side = least if isinstance(least, int) else least(*_upright_size(image))
+            image.draft(None, (side, side))
         try:
             image.load()
         except Exception as error:
@@ -143,6 +157,14 @@ def middle(image: Image.Image, ratio: float = 32.0) -> Image.Image:
     wide, high = (min(side, int(ratio * min(width, height))) for side in (width, height))
     left, top = (width - wide) // 2, (height - high) // 2
     return image.crop((left, top, left + wide, top + high))
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    try:
+        lies = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    except Exception:  # as in `_upright`
+        lies = False
+    return image.size[::-1] if lies else image.size
 
 
 def _upright(image: Image.Image) -> Image.Image:

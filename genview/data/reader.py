@@ -110,23 +110,26 @@ class Reader:
             raise GenviewError(f"{path}: cannot be read: {error.strerror}") from error
         return data
 
-    def decode(self, data: bytes) -> Image.Image:
-        """The upright RGB image of a file's bytes, within this reader's limits.
+    def decode(self, data: bytes, least: images.Least = None) -> Image.Image:
+        """The upright RGB image of a file's bytes, within this reader's limits; ``least`` as in `images.decode`.
 
         Raises:
             GenviewError: the bytes cannot be decoded.
         """
-        return images.decode(data, maximum_pixels=self._maximum_pixels, maximum_aspect_ratio=self._maximum_aspect_ratio)
+        limits = {"maximum_pixels": self._maximum_pixels, "maximum_aspect_ratio": self._maximum_aspect_ratio}
+        return images.decode(data, **limits, least=least)
 
-    def image(self, path: str, offset: int = 0, length: int | None = None) -> Image.Image:
-        """The upright RGB image of a reference.
+    def image(
+        self, path: str, offset: int = 0, length: int | None = None, *, least: images.Least = None
+    ) -> Image.Image:
+        """The upright RGB image of a reference; ``least`` as in `images.decode`.
 
         Raises:
             GenviewError: the bytes cannot be read or decoded; names the file.
         """
         data = self.read(path, offset, length)
         try:
-            return self.decode(data)
+            return self.decode(data, least)
         except GenviewError as error:
             where = f"{path} at byte {offset}" if offset else path
             raise GenviewError(f"{where}: {error}") from error

@@ -1,31 +1,34 @@
 """Preprocessed images of manifest rows in full batches, decoded by processes beside the encoder."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from genview import usage
 from genview.data.reader import Reader
 from genview.encoders.look import LoadedEncoder
+from genview.encoders.preprocess import Preprocess
 from genview.errors import GenviewError
 
 
 class Images(Dataset):
-    """Rows of a manifest as normalised tensors [3, S, S]; an image that cannot be read is an error with its key."""
+    """Rows of a manifest as pixels [3, S, S], uint8; an image that cannot be read is an error with its key."""
 
-    def __init__(self, rows: pa.Table, reader: Reader, transform):
+    def __init__(self, rows: pa.Table, reader: Reader, transform: Preprocess, least: int | None):
         self.keys, self.paths = rows["key"].to_pylist(), rows["path"].to_pylist()
         self.offsets, self.lengths = rows["offset"].to_pylist(), rows["length"].to_pylist()
-        self.reader, self.transform = reader, transform
+        self.reader, self.transform, self.least = reader, transform, least
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __getitem__(self, row: int) -> Tensor | str:
         try:
-            return self.transform(self.reader.image(self.paths[row], self.offsets[row], self.lengths[row]))
+            image = self.reader.image(self.paths[row], self.offsets[row], self.lengths[row], least=self.least)
+            return self.transform.pixels(image)
         except GenviewError as error:  # an exception from another process would lose its type and message
             return f"image {self.keys[row]!r}: {error}"
 
@@ -36,7 +39,7 @@ def collate(items: list[Tensor | str]) -> Tensor | str:
 
 
 def batches(rows: pa.Table, reader: Reader, encoder: LoadedEncoder, batch_size: int, workers: int) -> Iterator[Tensor]:
-    """Images of the rows, in order, [n, 3, S, S] with n <= batch_size.
+    """Pixels of the rows' images, in order, uint8 [n, 3, S, S] with n <= batch_size, on the encoder's device.
 
     Args:
         workers: processes that decode; 0: decode between the encoder's batches.
@@ -44,7 +47,7 @@ def batches(rows: pa.Table, reader: Reader, encoder: LoadedEncoder, batch_size: 
     Raises:
         GenviewError: an image cannot be read or decoded any more; names its key.
     """
-    images = Images(rows, reader, encoder.transform)
+    images = Images(rows, reader, encoder.transform, encoder.least)
     if not len(images):
         return
     loader = DataLoader(
@@ -55,14 +58,42 @@ def batches(rows: pa.Table, reader: Reader, encoder: LoadedEncoder, batch_size: 
         pin_memory=encoder.device.type == "cuda",
         prefetch_factor=4 if workers else None,
     )
-    for batch in loader:
+    pixels = ahead(_read(loader), encoder.device)
+    yield from usage.reading(pixels, encoder.operations, encoder.peak)
+
+
+def _read(batches: Iterable[Tensor | str]) -> Iterator[Tensor]:
+    for batch in batches:
         if isinstance(batch, str):
             raise GenviewError(f"{batch}; the data have changed since the manifest was made: make it again")
         yield batch
 
 
+def ahead(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """Batches [B, ...] on a device; on a GPU the next one is copied while the one before is computed on."""
+    if device.type != "cuda":
+        yield from batches
+        return
+    stream, copied = torch.cuda.Stream(device), None
+    for batch in batches:
+        with torch.cuda.stream(stream):
+            following = batch.to(device, non_blocking=True), stream.record_event()
+        if copied is not None:
+            yield _arrived(*copied)
+        copied = following
+    if copied is not None:
+        yield _arrived(*copied)
+
+
+def _arrived(batch: Tensor, copied: torch.cuda.Event) -> Tensor:
+    current = torch.cuda.current_stream(batch.device)
+    current.wait_event(copied)
+    batch.record_stream(current)  # its memory is not given away while the computation needs it
+    return batch
+
+
 def encode_padded(encoder: LoadedEncoder, images: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
-    """Tokens [B, T, D] and embeddings [B, E] of images [B, 3, S, S], filled up to ``batch_size``.
+    """Tokens [B, T, D] and embeddings [B, E] of images or pixels [B, 3, S, S], filled up to ``batch_size``.
 
     Matrix kernels differ with the batch's shape, and an image's bits must not depend on how many images happened to
     share its last batch.

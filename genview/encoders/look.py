@@ -1,6 +1,7 @@
 """A frozen encoder: from images to patch tokens and embeddings, through open_clip's and timm's own interfaces."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import open_clip
@@ -10,10 +11,11 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
-from genview import placement, provenance
+from genview import placement, provenance, usage
 from genview.config.encoders import Encoder
 from genview.encoders import build, files, find, towers
 from genview.encoders.files import Weights
+from genview.encoders.preprocess import Preprocess
 from genview.errors import GenviewError
 
 
@@ -22,6 +24,7 @@ class LoadedEncoder:
     """An encoder in evaluation mode with frozen weights; made by ``load``.
 
     Attributes:
+        transform: the library's own inference transform.
         mean, std: normalisation of the encoder's own training, three floats each.
         image_size: side of its square input in pixels.
         num_tokens, token_dim, embedding_dim: T, D and E of ``encode``.
@@ -33,7 +36,7 @@ class LoadedEncoder:
     tower: towers.TimmTower | towers.OpenClipTower
     visual: nn.Module
     model: nn.Module
-    transform: Any
+    transform: Preprocess
     tokenizer: Any
     device: torch.device
     autocast: torch.dtype | None
@@ -55,10 +58,10 @@ class LoadedEncoder:
         """Patch tokens [B, T, D] and embeddings [B, E] (projected, not L2-normalised), float32.
 
         Args:
-            images: [B, 3, S, S], normalised with this encoder's mean and std, on any device.
+            images: [B, 3, S, S], normalised with this encoder's mean and std, or uint8 pixels; on any device.
             gradients: let gradients flow to the images; the weights stay frozen.
         """
-        images = images.to(self.device, non_blocking=True)
+        images = self.transform.finish(images.to(self.device, non_blocking=True))
         with (
             torch.set_grad_enabled(gradients),
             torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None),
@@ -71,14 +74,14 @@ class LoadedEncoder:
         """What is wanted of images, from one forward pass, float32; see `towers` for shapes.
 
         Args:
-            images: [B, 3, S, S], normalised with this encoder's mean and std, on any device.
+            images: [B, 3, S, S], normalised with this encoder's mean and std, or uint8 pixels; on any device.
             wanted: ``tokens``, ``pooled``, ``embedding`` (not L2-normalised), ``local``.
             gradients: let gradients flow to the images; the weights stay frozen.
 
         Raises:
             GenviewError: the tower has no such thing.
         """
-        images = images.to(self.device, non_blocking=True)
+        images = self.transform.finish(images.to(self.device, non_blocking=True))
         with (
             torch.set_grad_enabled(gradients),
             torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None),
@@ -92,6 +95,22 @@ class LoadedEncoder:
         """Global [B, E] and local [B, T, E] features of normalised images, both in the embedding's space, float32."""
         seen = self.look(images, "embedding", "local", gradients=gradients)
         return seen.embedding, seen.local
+
+    @property
+    def least(self) -> int | None:
+        """Side in pixels that a collection's images must have when they are decoded; None: in full."""
+        return self.transform.least if self.record.get("fast_decode") else None
+
+    @cached_property
+    def peak(self) -> float | None:
+        """Floating-point operations a second of its device in its precision; None: not known."""
+        return usage.peak(self.device, half=self.autocast is not None)
+
+    @cached_property
+    def operations(self) -> float | None:
+        """Floating-point operations for an image; None where the device's peak is not known, or it cannot be told."""
+        shape = (1, 3, self.image_size, self.image_size)
+        return usage.operations(self.encode, shape, device=self.device) if self.peak else None
 
     def encode_text(self, texts: list[str]) -> Tensor:
         """Text embeddings [B, E] (projected, not L2-normalised), float32.
@@ -119,7 +138,7 @@ def _load_open_clip(encoder: Encoder) -> dict[str, Any]:
         "found": found,
         "model": model,
         "image": visual,
-        "transform": image_transform_v2(config, is_train=False),
+        "transform": Preprocess(image_transform_v2(config, is_train=False), config.mean, config.std),
         "tokenizer": open_clip.get_tokenizer(found.model),
         "mean": tuple(config.mean),
         "std": tuple(config.std),
@@ -134,7 +153,7 @@ def _load_own_form(found: Weights) -> dict[str, Any]:
         "found": found,
         "model": model,
         "image": model.visual,
-        "transform": image_transform_v2(config, is_train=False),
+        "transform": Preprocess(image_transform_v2(config, is_train=False), config.mean, config.std),
         "tokenizer": built.tokenizer() if built.has_text else None,
         "mean": tuple(config.mean),
         "std": tuple(config.std),
@@ -151,7 +170,7 @@ def _load_timm(encoder: Encoder) -> dict[str, Any]:
         "found": found,
         "model": model,
         "image": model,
-        "transform": timm.data.create_transform(**config, is_training=False),
+        "transform": Preprocess(timm.data.create_transform(**config, is_training=False), config["mean"], config["std"]),
         "tokenizer": None,
         "mean": tuple(config["mean"]),
         "std": tuple(config["std"]),
@@ -182,6 +201,8 @@ def load(encoder: Encoder, device: torch.device | str = "cpu") -> LoadedEncoder:
         "precision": precision,
         "versions": {"open_clip": open_clip.__version__, "timm": timm.__version__},
     }
+    if encoder.fast_decode:
+        record["fast_decode"] = True
     if found.quick_gelu:
         record["activation"] = "quick_gelu"
     loaded = LoadedEncoder(

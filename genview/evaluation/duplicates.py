@@ -19,12 +19,13 @@ from PIL import Image
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from genview import atomic, parquet, placement, tables
+from genview import atomic, parquet, placement, tables, usage
 from genview.config.dataset import Dataset as Collection
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Duplicates
 from genview.data.reader import Reader, data_root
 from genview.encoders import look
+from genview.encoders.preprocess import Preprocess
 from genview.errors import GenviewError
 from genview.evaluation import accuracy
 from genview.evaluation.datasets import Request
@@ -110,21 +111,22 @@ class Found:
 
 
 class _Prepared(Dataset):
-    def __init__(self, part: Part, transform: Callable[[Image.Image], torch.Tensor]):
+    def __init__(self, part: Part, transform: Preprocess):
         self.part, self.transform = part, transform
 
     def __len__(self) -> int:
         return len(self.part)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return self.transform(self.part.image(index))
+        return self.transform.pixels(self.part.image(index))
 
 
 def embeddings(part: Part, encoder: look.LoadedEncoder, batch_size: int, workers: int = 0) -> torch.Tensor:
     """L2-normalised embeddings of the images of a part, and of their mirror images [2, n, E]."""
     rows: list[list[torch.Tensor]] = [[], []]
     batches = loader(_Prepared(part, encoder.transform), batch_size, workers)
-    for images in track(batches, "test embeddings", total=len(batches), unit="batch"):
+    counted = usage.reading(batches, encoder.operations and 2 * encoder.operations, encoder.peak)
+    for images in track(counted, "test embeddings", total=len(batches), unit="batch"):
         batch = images.to(encoder.device)
         for side, pixels in zip(rows, (batch, batch.flip(-1))):
             side.append(encoder.encode(pixels)[1].float())

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from genview import placement
 from genview.config.evaluation import Features as Settings
+from genview.encoders.preprocess import Preprocess
 from genview.errors import GenviewError
 from genview.evaluation import frozen, store
 from genview.evaluation.datasets import Request
@@ -22,7 +23,7 @@ SHOWN_COPIES = 20
 
 
 class _Items(Dataset):
-    def __init__(self, part: Part, transform: Any):
+    def __init__(self, part: Part, transform: Preprocess):
         self.part, self.transform = part, transform
 
     def __len__(self) -> int:
@@ -32,7 +33,7 @@ class _Items(Dataset):
         image = self.part.image(index)
         # Eight bytes as a signed integer: a batch of them collates to a tensor.
         digest = hashlib.sha256(np.uint32(image.size).tobytes() + image.tobytes()).digest()[:8]
-        return self.transform(image), int.from_bytes(digest, "little", signed=True)
+        return self.transform.pixels(image), int.from_bytes(digest, "little", signed=True)
 
 
 def loader(dataset: Dataset, batch_size: int, workers: int, **options: Any) -> DataLoader:
@@ -54,7 +55,7 @@ def encode(part: Part, encoder: FrozenEncoder, settings: Settings, description: 
     """Features, labels and pixel digests of one part, in its order."""
     features, digests = [], []
     batches = loader(_Items(part, encoder.transform), settings.batch_size, settings.loaders)
-    for images, marks in track(batches, description, total=len(batches), unit="batch"):
+    for images, marks in track(encoder.counted(batches), description, total=len(batches), unit="batch"):
         features.append(encoder.features(images).cpu())
         digests.append(marks)
     return store.PartFeatures(torch.cat(features).numpy(), part.labels, torch.cat(digests).numpy().view(np.uint64))

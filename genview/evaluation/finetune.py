@@ -138,15 +138,16 @@ def train(training: Training, encoder: FrozenEncoder, classes: int, settings: Fi
         order = torch.Generator().manual_seed(randomness.seed("order of the epoch", training.seed, epoch))
         batches = loader(data, batch, workers, shuffle=True, generator=order)
         network.train()
-        for number, (images, labels) in enumerate(batches):
+        for number, (images, labels) in enumerate(encoder.counted(batches, times=3)):
             step = epoch * len(batches) + number
             if len(images) == 1 and len(data) > 1:
                 continue  # batch norms have no variance of a single image
             torch.manual_seed(randomness.seed("step", training.seed, step))  # stochastic depth and dropout
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * decay(step, steps)
+            images = encoder.ready(images)
             with torch.autocast(encoder.device.type, encoder.autocast, enabled=encoder.autocast is not None):
-                logits = network(images.to(encoder.device, non_blocking=True))
+                logits = network(images)
             loss = functional.cross_entropy(logits, labels.to(encoder.device))
             if not torch.isfinite(loss):
                 raise GenviewError(f"finetune: the loss of epoch {epoch + 1} is NaN or infinite; give smaller rates")
@@ -182,9 +183,9 @@ def scores(network: Network, part: Part, encoder: FrozenEncoder, settings: Finet
     """Logits float32 [n, C] of a part, in its order, without augmentation."""
     batches = loader(_Plain(part, encoder), settings.batch_size, workers)
     found = []
-    for images in batches:
+    for images in map(encoder.ready, encoder.counted(batches)):
         with torch.autocast(encoder.device.type, encoder.autocast, enabled=encoder.autocast is not None):
-            found.append(network(images.to(encoder.device)).float().cpu())
+            found.append(network(images).float().cpu())
     return torch.cat(found).numpy()
 
 
@@ -196,7 +197,7 @@ class _Plain(torch.utils.data.Dataset):
         return len(self.part)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.transform(self.part.image(index))
+        return self.transform.pixels(self.part.image(index))
 
 
 def over_seeds(

@@ -1,6 +1,7 @@
 """The frozen encoder that is evaluated: a pretrained run, or a baseline to compare it with."""
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from genview import placement, provenance
+from genview import placement, provenance, usage
 from genview.config.encoders import Encoder
 from genview.encoders import build, look, towers
 from genview.encoders.architecture import PLACEHOLDER_TEXT
 from genview.encoders.files import TOKENIZERS
+from genview.encoders.preprocess import Preprocess
 from genview.errors import GenviewError
 
 CONFIGURATION, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
@@ -29,14 +31,14 @@ class FrozenEncoder:
 
     Attributes:
         tower: from images [B, 3, S, S] to features [B, D].
-        transform: from a PIL image to the tower's input.
+        transform: from a PIL image to the tower's input, in one or in two halves.
         digest: SHA-256 of the weights file, or of what a baseline is made from.
         model, tokenizer: the whole open_clip model, for text; null for baselines without one.
         mean, std, image_size: of the tower's input.
     """
 
     tower: nn.Module
-    transform: Any
+    transform: Preprocess
     digest: str
     device: torch.device
     mean: tuple[float, ...]
@@ -48,10 +50,28 @@ class FrozenEncoder:
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
-        """Features float32 [B, D] of normalised images [B, 3, S, S]; no gradient."""
-        images = images.to(self.device, non_blocking=True)
+        """Features float32 [B, D] of images [B, 3, S, S], normalised or uint8 pixels; no gradient."""
+        images = self.ready(images)
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             return self.tower(images).float()
+
+    def ready(self, images: Tensor) -> Tensor:
+        """Images [B, 3, S, S], normalised or uint8 pixels, as the tower takes them, on its device."""
+        return self.transform.finish(images.to(self.device, non_blocking=True))
+
+    def counted(self, batches: Iterable[Any], times: int = 1) -> Iterator[Any]:
+        """Batches of images and what belongs to them, counted for the job's log (`usage.reading`).
+
+        Args:
+            batches: of a loader: images, or images and something else.
+            times: forward passes for each image; a backward pass counts two.
+        """
+        peak = usage.peak(self.device, half=self.autocast is not None)
+        shape = (1, 3, self.image_size, self.image_size)
+        each = usage.operations(self.features, shape, device=self.device) if peak else None
+        return usage.reading(
+            batches, each and times * each, peak, lambda batch: len(batch[0] if isinstance(batch, list) else batch)
+        )
 
 
 def check_weights(folder: str | Path, model: nn.Module) -> None:
@@ -132,7 +152,7 @@ def load(
     mean, std, size = model.visual.image_mean, model.visual.image_std, model.visual.image_size
     return FrozenEncoder(
         tower=towers.Layer(model.visual, layer),
-        transform=transform,
+        transform=Preprocess(transform, mean, std),
         digest=digest,
         device=device,
         mean=tuple(mean),
@@ -165,7 +185,7 @@ def _own_form(
     preprocess = PreprocessCfg(**built.preprocess_cfg)
     return FrozenEncoder(
         tower=towers.Layer(model.requires_grad_(False).to(device).visual, layer),
-        transform=image_transform_v2(preprocess, is_train=False),
+        transform=Preprocess(image_transform_v2(preprocess, is_train=False), preprocess.mean, preprocess.std),
         digest=digest,
         device=device,
         mean=tuple(preprocess.mean),
@@ -213,7 +233,7 @@ def raw_pixels(size: int, device: torch.device | str = "cpu") -> FrozenEncoder:
     )
     return FrozenEncoder(
         tower=_Flat(),
-        transform=transform,
+        transform=Preprocess(transform, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
         digest=provenance.digest(["raw pixels", size]),
         device=torch.device(device),
         mean=(0.0, 0.0, 0.0),

@@ -96,25 +96,22 @@ class Setup:
 
 
 class _Changed(Dataset):
-    """Images of a part, each changed by its number, as the encoder's input."""
+    """Images of a part, each changed by its number: pixels, uint8 [3, S, S]."""
 
-    def __init__(self, part: Part, change: Perturbed | Turned, encoder: FrozenEncoder):
-        self.part, self.change = part, change
-        self.finish = v2.Compose(
-            [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(encoder.mean, encoder.std)]
-        )
+    def __init__(self, part: Part, change: Perturbed | Turned):
+        self.part, self.change, self.pixels = part, change, v2.PILToTensor()
 
     def __len__(self) -> int:
         return len(self.part)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.finish(self.change(self.part.image(index), index))
+        return self.pixels(self.change(self.part.image(index), index))
 
 
 def encoded(setup: Setup, part: Part, change: Perturbed | Turned) -> Tensor:
     """Features [n, W] of changed images, on the CPU."""
-    batches = loader(_Changed(part, change, setup.encoder), setup.reading.batch_size, setup.reading.loaders)
-    return torch.cat([setup.encoder.features(images).cpu() for images in batches])
+    batches = loader(_Changed(part, change), setup.reading.batch_size, setup.reading.loaders)
+    return torch.cat([setup.encoder.features(images).cpu() for images in setup.encoder.counted(batches)])
 
 
 def train(setup: Setup) -> dict[str, nn.Linear]:
@@ -144,7 +141,7 @@ def train(setup: Setup) -> dict[str, nn.Linear]:
         data.epoch = epoch
         for group in optimizer.param_groups:
             group["lr"] = rate * decay(epoch, settings.epochs)
-        for images, labels in batches:
+        for images, labels in encoder.counted(batches):
             features, labels = encoder.features(images).clone(), labels.to(encoder.device)
             losses = [
                 nn.functional.cross_entropy(head(features[:, where[name]]), labels) for name, head in heads.items()

@@ -30,7 +30,7 @@ MOMENTUM = 0.9
 
 
 class Augmented(Dataset):
-    """Images with the published augmentation, drawn from (seed, epoch, index) alone."""
+    """Images with the published augmentation, drawn from (seed, epoch, index) alone; pixels, uint8 [3, S, S]."""
 
     def __init__(
         self,
@@ -52,8 +52,6 @@ class Augmented(Dataset):
                 ),
                 v2.RandomHorizontalFlip(),
                 v2.PILToTensor(),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize(encoder.mean, encoder.std),
             ]
         )
 
@@ -102,7 +100,7 @@ def train_heads(
     heads, velocity, step = None, None, 0
     for epoch in track(range(settings.epochs), "published probe", total=settings.epochs, unit="epoch"):
         data.epoch = epoch
-        for images, labels in batches:
+        for images, labels in encoder.counted(batches):
             # Left inference mode behind: the heads' gradient needs ordinary tensors.
             features = encoder.features(images).clone()
             if heads is None:

@@ -19,7 +19,7 @@ from genview.foreground import pca
 logger = logging.getLogger("genview")
 
 SHOWN = 100
-"""So many images of the sample are kept as the encoder saw them, for pictures of masks and maps."""
+"""Images of the sample that are kept as the encoder saw them, for pictures of masks and maps."""
 
 SHOWN_SIDE = 112
 """Side of those images in pixels, at most."""
@@ -35,13 +35,11 @@ def sample(keys: Iterable[str], count: int, seed: int) -> np.ndarray:
     return np.array(sorted(row for row, _ in chosen), dtype=np.int64)
 
 
-def as_seen(images: torch.Tensor, encoder: look.LoadedEncoder) -> np.ndarray:
-    """Normalised images [n, 3, S, S] as bytes [n, s, s, 3], s at most SHOWN_SIDE."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (encoder.mean, encoder.std))
-    pixels = (images * std + mean).clamp(0, 1)
-    side = min(images.shape[-1], SHOWN_SIDE)
-    pixels = torch.nn.functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
-    return (pixels.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+def as_seen(pixels: torch.Tensor) -> np.ndarray:
+    """Pixels uint8 [n, 3, S, S] as bytes [n, s, s, 3], s at most SHOWN_SIDE."""
+    side = min(pixels.shape[-1], SHOWN_SIDE)
+    shown = torch.nn.functional.interpolate(pixels / 255, (side, side), mode="bilinear", antialias=True)
+    return (shown.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def run(
@@ -92,7 +90,7 @@ def _encode(rows, reader, encoder, config, workers, shown, bar):
     for images in loader.batches(rows, reader, encoder, config.batch_size, workers):
         wanted = SHOWN - sum(map(len, shown))
         if wanted > 0:
-            shown.append(as_seen(images[:wanted], encoder))
+            shown.append(as_seen(images[:wanted]))
         tokens = loader.encode_padded(encoder, images, config.batch_size)[0].half().cpu().numpy()
         if not np.isfinite(tokens).all():
             raise GenviewError(f"tokens of {config.model} are not finite in half precision")

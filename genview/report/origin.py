@@ -54,6 +54,25 @@ def _seconds(results: Results) -> dict[str, tuple[int, float, float]]:
     return costs
 
 
+def _shares(results: Results) -> dict[str, tuple[str, str]]:
+    """Of each stage that reads images: time spent waiting for them, share of the device's peak; means over its jobs."""
+    found: dict[str, list[dict[str, float]]] = {}
+    folder = results.folder / "costs"
+    for file in folder.rglob(f"*{counts.SUFFIX}"):
+        count = counts.read(file)
+        if "waiting_share" in count:
+            found.setdefault(file.relative_to(folder).parts[0], []).append(count)
+    shown = {}
+    for stage, jobs in found.items():
+        peaks = [job["peak_share"] for job in jobs if "peak_share" in job]
+        waiting = sum(job["waiting_share"] for job in jobs) / len(jobs)
+        shown[stage] = (
+            wording.percent(waiting, 0),
+            wording.percent(sum(peaks) / len(peaks), 0) if peaks else "unknown",
+        )
+    return shown
+
+
 def _number(text: str | None) -> float:
     try:
         return float(text)
@@ -73,7 +92,7 @@ def _bytes(results: Results) -> dict[str, int]:
 
 def _costs(results: Results) -> list[Block]:
     blocks: list[Block] = []
-    costs = sorted(_seconds(results).items(), key=lambda item: -item[1][1])
+    costs, shares = sorted(_seconds(results).items(), key=lambda item: -item[1][1]), _shares(results)
     if costs:
         total = sum(seconds for _, (_, seconds, _) in costs)
         rows = [
@@ -83,14 +102,18 @@ def _costs(results: Results) -> list[Block]:
                 wording.seconds(seconds),
                 wording.percent(seconds / max(total, 1e-9), 0),
                 wording.size(memory) if memory else "–",
+                *shares.get(stage, ("–", "–")),
             ]
             for stage, (jobs, seconds, memory) in costs
         ]
-        rows.append(["all", wording.count(sum(jobs for _, (jobs, _, _) in costs)), wording.seconds(total), "", ""])
-        columns = ["stage", "jobs", "time", "share", "largest memory"]
-        caption = "Wall-clock time of the jobs, added up; jobs that ran side by side count each, and so do attempts "
-        caption += "that were stopped or killed. Memory: the largest."
-        blocks += [_cost_figure(costs), Table("Time per stage", columns, rows, caption, numeric=range(1, 5))]
+        rows.append(["all", wording.count(sum(jobs for _, (jobs, _, _) in costs)), wording.seconds(total), *[""] * 4])
+        columns = ["stage", "jobs", "time", "share", "largest memory", "waiting for images", "device's peak"]
+        caption = (
+            "Wall-clock time of the jobs, added up; jobs that ran side by side count each, and so do attempts that "
+            "were stopped or killed. Memory: the largest. Waiting for images and the share of the device's peak, where "
+            "that is known, are means over the jobs that read images."
+        )
+        blocks += [_cost_figure(costs), Table("Time per stage", columns, rows, caption, numeric=range(1, 7))]
     sizes = _bytes(results)
     if sizes:
         rows = [[name, wording.size(number)] for name, number in sorted(sizes.items(), key=lambda item: -item[1])]

@@ -12,7 +12,7 @@ from genview.training.collapse import collapsed
 
 POINTS = 240
 """Points of a curve; longer ones are averaged in equal pieces."""
-THROUGHPUT = ("samples_per_second", "images_per_second", "data_wait_share")
+THROUGHPUT = ("samples_per_second", "images_per_second", "data_wait_share", "peak_share")
 MEANINGS = {
     "loss": "What is minimised: the sum of the terms with their weights; it jumps where the weights change.",
     "learning_rate": "Learning rate of the optimiser after warm-up and cosine decay.",
@@ -102,7 +102,7 @@ def _summary(metrics: dict[str, list[dict[str, Any]]], speed: dict[str, list[dic
     rows = []
     for run, lines in metrics.items():
         last, images = lines[-1], _mean(speed[run], "images_per_second") or _mean(speed[run], "samples_per_second")
-        waiting = _mean(speed[run], "data_wait_share")
+        waiting, peak = (_mean(speed[run], name) for name in ("data_wait_share", "peak_share"))
         rows.append(
             [
                 run,
@@ -111,10 +111,11 @@ def _summary(metrics: dict[str, list[dict[str, Any]]], speed: dict[str, list[dic
                 f"{last['loss']:.3f}" if "loss" in last else "–",
                 f"{images:.0f}" if images else "–",
                 wording.percent(waiting, 0) if waiting is not None else "–",
+                wording.percent(peak, 0) if peak is not None else "unknown",
             ]
         )
-    columns = ["run", "steps", "epochs", "last loss", "images/s", "waiting for data"]
-    return Table("Runs", columns, rows, numeric=range(1, 6))
+    columns = ["run", "steps", "epochs", "last loss", "images/s", "waiting for data", "share of the device's peak"]
+    return Table("Runs", columns, rows, numeric=range(1, 7))
 
 
 def _pieces(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

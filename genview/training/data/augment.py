@@ -82,10 +82,21 @@ class Augment:
             elastic_sigma=settings.elastic_sigma,
         )
 
+    def least(self, width: int, height: int, seed: int) -> int:
+        """Shorter side in pixels from which an image of this size can be decoded, so that its crop is not enlarged."""
+        settings, short = self.settings, min(width, height)
+        if self._resampled(seed):
+            return max(*settings.resample_sizes, settings.resample_to)
+        _, _, wide, tall = crop_box(width, height, (settings.minimum_area, settings.maximum_area), seed)
+        return math.ceil(short * min(1.0, self.size / min(wide, tall)))
+
+    def _resampled(self, seed: int) -> bool:
+        return bool(self.settings.resample_sizes) and randomness.uniform("resample", seed) < self.settings.resample
+
     def crop(self, image: Image.Image, seed: int) -> Tensor:
         """The crop, uint8 [3, S, S]."""
         settings, pixels = self.settings, _pixels(image)
-        if settings.resample_sizes and randomness.uniform("resample", seed) < settings.resample:
+        if self._resampled(seed):
             smaller = randomness.choice(settings.resample_sizes, "resample size", seed)
             for side in (smaller, settings.resample_to):
                 tall, wide = pixels.shape[-2:]

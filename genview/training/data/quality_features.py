@@ -10,29 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch.utils.data import DataLoader
 
 from genview import atomic, placement, progress, provenance
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.data import manifest as manifests
 from genview.data import reader as readers
-from genview.encoders import look
+from genview.encoders import loader, look
 from genview.foreground import pca
 from genview.kept import Earlier, Place
 from genview.training import quality
-
-
-class _Originals(torch.utils.data.Dataset):
-    def __init__(self, rows, reader, preprocess):
-        self.rows, self.reader, self.preprocess = rows, reader, preprocess
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, index):
-        reference = (self.rows[name][index].as_py() for name in ("path", "offset", "length"))
-        return self.preprocess(self.reader.image(*reference))
 
 
 def run(
@@ -72,10 +59,11 @@ def run(
     device = placement.default()
     loaded = look.load(encoder, device)
     direction = torch.as_tensor(pca.load(component).component, device=device)
-    originals = _Originals(rows, readers.Reader(readers.data_root(dataset, manifest)), loaded.preprocess)
+    reader = readers.Reader(readers.data_root(dataset, manifest))
+    batches = loader.batches(rows, reader, loaded, encoder.batch_size, workers)
     backgrounds = [torch.zeros(0, loaded.token_dim)]
     for images in progress.track(
-        DataLoader(originals, encoder.batch_size, num_workers=workers), f"quality features {group}", unit="batch"
+        batches, f"quality features {group}", total=-(-len(rows) // encoder.batch_size), unit="batch"
     ):
         tokens, _ = loaded.encode(images)
         backgrounds.append(quality.pooled(tokens, direction)[1].cpu())

@@ -88,9 +88,16 @@ class Samples(Dataset):
     def __len__(self) -> int:
         return len(self.manifest)
 
-    def _original(self, row: int):
+    def _original(self, row: int, seeds: Sequence[int]):
         path, offset, length = (self.manifest[name][row].as_py() for name in ("path", "offset", "length"))
-        return self.reader.image(path, offset, length)
+        if not self.data.fast_decode:
+            return self.reader.image(path, offset, length)
+
+        def least(width: int, height: int) -> int:
+            crops = zip(self._augments, seeds, strict=True)
+            return max(augment.least(width, height, seed) for augment, seed in crops)
+
+        return self.reader.image(path, offset, length, least=least)
 
     def __getitem__(self, index: tuple[int, int]) -> dict[str, Any]:
         epoch, row = index
@@ -109,7 +116,7 @@ class Samples(Dataset):
             generated.append(image is not None)
             if image is None:
                 if composition.ORIGINAL not in images:
-                    images[composition.ORIGINAL] = self._original(row)
+                    images[composition.ORIGINAL] = self._original(row, [one.seed for one in slices])
                 image = images[composition.ORIGINAL]
             views.append(augment(image, seed))
         return {

@@ -50,12 +50,15 @@ def _lines_up_to(path: Path, step: int) -> list[str]:
 class Throughput:
     """Samples and images per second and the share of time spent waiting for data, to a log: these are times.
 
-    Use ``waiting()`` around fetching a batch, ``step(samples, images)`` after each step.
+    Args:
+        path: the log.
+        peak_samples: samples per second at which the devices' peak would be reached; None: it is not known.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, peak_samples: float | None = None):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a", encoding="utf-8")
+        self._peak_samples = peak_samples
         self._start_anew()
 
     def _start_anew(self) -> None:
@@ -81,6 +84,8 @@ class Throughput:
             "data_wait_share": round(self._waited / seconds, 4),
             **values,
         }
+        if self._peak_samples:
+            line["peak_share"] = round(self._samples / seconds / self._peak_samples, 4)
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         self._start_anew()

@@ -16,14 +16,14 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from genview import atomic, placement, process, progress, provenance, randomness
+from genview import atomic, placement, process, progress, provenance, randomness, usage
 from genview.encoders import lora, save
 from genview.errors import GenviewError
 from genview.training import assembly, card, collapse, job, schedule
 from genview.training.data import composition
 from genview.training.data.batch import Batch
 from genview.training.data.samples import Order, loader
-from genview.training.loop import batchnorm, checkpoint, monitors, optimizers
+from genview.training.loop import batchnorm, checkpoint, monitors, operations, optimizers
 from genview.training.loop.distributed import mean_over_processes
 from genview.training.loop.metrics import Metrics, Throughput
 from genview.training.loop.step import Stepper
@@ -266,10 +266,18 @@ class Trainer:
     def _open_logs(self) -> None:
         logs = Path(self.job.logs)
         name = "throughput.jsonl" if self.rank == 0 else f"throughput-{self.rank}.jsonl"
-        self.throughput = Throughput(logs / name)
+        self.throughput = Throughput(logs / name, self._peak_samples())
         if self.accelerator.is_main_process:
             unfinished = Path(self.job.checkpoints) / "metrics.jsonl"
             self.metrics = Metrics(unfinished, logs / "tensorboard", self.first_step)
+
+    def _peak_samples(self) -> float | None:
+        """Samples per second at which the peak of all processes' devices would be reached."""
+        peak = usage.peak(self.device, half=self.run.precision != "fp32")
+        if peak is None:
+            return None
+        each = operations.of_a_sample(self.method.eval(), self.assembly.samples, self.device)
+        return peak * self.accelerator.num_processes / each if each else None
 
     def _progress(self):
         return progress.bar(

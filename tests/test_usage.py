@@ -1,0 +1,108 @@
+"""Time spent waiting, and what of the device was used: if these fail, a GPU idles for days and no report says so."""
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+from training_study import study
+
+from genview import costs, usage
+from genview.config.encoders import Encoder
+from genview.encoders import loader, look
+from genview.training.loop import trainer as loop
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 451, 3), dtype=np.uint8))
+
+
+def slow(batches, seconds):
+    for batch in batches:
+        time.sleep(seconds)
+        yield batch
+
+
+def test_the_share_of_waiting_is_that_of_the_loops_and_is_kept_with_the_costs(tmp_path):
+    log = tmp_path / "logs/x.log"
+    log.parent.mkdir()
+    log.touch()
+    with costs.counted(tmp_path / "count", log, "made", gpus=0):
+        time.sleep(0.2)  # a model is loaded
+        for _ in usage.reading(slow([[1], [2, 3]], 0.15)):
+            time.sleep(0.05)
+    kept = costs.read(tmp_path / "count")
+    assert 0.6 < kept["waiting_share"] < 0.85 and "peak_share" not in kept
+    assert "share of the device's peak: unknown" in usage.in_words(kept)
+    with costs.counted(tmp_path / "other", log, "made", gpus=0):
+        pass
+    assert "waiting_share" not in costs.read(tmp_path / "other"), "one job's time must not count as the next one's"
+
+
+def test_the_share_of_the_peak_is_of_the_time_in_which_images_were_read():
+    usage.begin()
+    for _ in usage.reading([[0] * 50, [0] * 50], of_an_image=2e6, peak=1e10):
+        time.sleep(0.1)
+    assert usage.shares()["peak_share"] == pytest.approx(2e8 / (0.2 * 1e10), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "half", "expected"),
+    [("NVIDIA H100 80GB HBM3", True, 989e12), ("NVIDIA H100 PCIe", True, 756e12), ("NVIDIA L40S", False, 91.6e12),
+     ("NVIDIA L4", True, 121e12), ("A card of next year", True, None)],
+)  # fmt: skip
+def test_a_known_device_has_a_peak_and_others_are_called_unknown(monkeypatch, name, half, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
+    assert usage.peak(torch.device("cuda"), half) == expected
+    assert usage.peak(torch.device("cpu"), half) is None
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"library": "timm", "model": "resnet18", "pretrained": "random", "image_size": 64}]
+)
+def test_operations_are_counted_without_doing_them(settings):
+    encoder = look.load(Encoder(**settings))
+    shape = (1, 3, encoder.image_size, encoder.image_size)
+    with FlopCounterMode(display=False) as counter:
+        encoder.encode(torch.zeros(shape))
+    assert usage.operations(encoder.encode, shape) == counter.get_total_flops() > 1e6
+    assert usage.operations(lambda images: images.numpy(), shape) is None, "no job may fail of counting"
+
+
+def test_a_training_on_a_known_device_logs_its_share_of_the_peak(tmp_path, monkeypatch):
+    monkeypatch.setattr(usage, "peak", lambda device, half: 1e12)
+    job = study(tmp_path, count=16, epochs=1, batch_size=8, method={"switch_epoch": 0})
+    loop.train(job)
+    rows = [json.loads(line) for line in (Path(job.logs) / "throughput.jsonl").read_text().splitlines()]
+    assert rows and all(0 < row["peak_share"] < 1 for row in rows)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"model": "ViT-B-32", "pretrained": "random"}, {"library": "timm", "model": "convnext_atto",
+                                                         "pretrained": "random"}],
+)  # fmt: skip
+def test_both_halves_of_a_transform_are_the_librarys_own_to_the_last_bit(settings):
+    transform = look.load(Encoder(**settings)).transform
+    pixels = transform.pixels(NOISE)
+    assert transform.is_cut and pixels.dtype == torch.uint8
+    assert torch.equal(transform.finish(pixels[None])[0], transform.whole(NOISE))
+
+
+def test_pixels_of_an_encoder_are_a_byte_a_value_and_give_the_same_features():
+    encoder = look.load(Encoder())
+    pixels = encoder.transform.pixels(NOISE)[None]
+    for one, other in zip(encoder.encode(pixels), encoder.encode(encoder.preprocess(NOISE)[None])):
+        assert torch.equal(one, other)
+    assert [batch.shape for batch in loader.ahead(iter([pixels]), torch.device("cpu"))] == [pixels.shape]
+
+
+def test_a_job_says_at_its_end_how_long_it_waited(caplog):
+    usage.begin()
+    list(usage.reading([[0]]))
+    with caplog.at_level(logging.INFO):
+        assert "% of the time waiting for images" in usage.in_words(usage.shares())
+    assert usage.in_words({}) == ""
