@@ -72,6 +72,7 @@ CLAIMS = {
     "python benchmarks/ablation.py": PARSED,
     "python benchmarks/loader.py": PARSED,
     "python benchmarks/scale.py": PARSED,
+    "python benchmarks/planning.py": PARSED,
     "python tests/sources.py": "tests/test_sources.py::test_a_collection_is_taken_whole",
     "python tests/kills.py --kills 100": "tests/test_study.py::test_killed_at_random_moments",
 }
