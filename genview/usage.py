@@ -45,6 +45,8 @@ def peak(device: "torch.device", half: bool) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
+    if "MIG" in name:  # a slice of the device
+        return None
     return next((1e12 * values[0 if half else 1] for part, values in PEAKS.items() if part in name), None)
 
 

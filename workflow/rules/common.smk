@@ -1,6 +1,5 @@
 import functools
 import gc
-import inspect
 import os
 import sys
 from pathlib import Path
@@ -40,12 +39,6 @@ SHARDS = shard_names(STUDY.dataset.shards)
 
 # Stages that would take longer to start than to work through one of a thousand shards take neighbouring ones at once.
 GROUPS = group_names(STUDY.dataset.shards)
-
-
-def of_every_shard(function):
-    """A function of the wildcards that is asked for thousands of jobs: Snakemake looks its parameters up each time."""
-    function.__signature__ = inspect.signature(function)
-    return function
 
 
 include: "resources.smk"

@@ -4,10 +4,17 @@
 # job that may need more than a login node has says so in `cpus_per_task`.
 
 import ast
+import inspect
 import os
 import re
 
 from genview import attempts, partition, shared_gpus
+
+def of_every_shard(function):
+    """A function of the wildcards that is asked for thousands of jobs: Snakemake looks its parameters up each time."""
+    function.__signature__ = inspect.signature(function)
+    return function
+
 
 # What a training waits for, and the training, go before what only the report waits for: cores are not left idle at the
 # end beside the last training.
