@@ -52,7 +52,7 @@ def test_the_share_of_the_peak_is_of_the_time_in_which_images_were_read():
 @pytest.mark.parametrize(
     ("name", "half", "expected"),
     [("NVIDIA H100 80GB HBM3", True, 989e12), ("NVIDIA H100 PCIe", True, 756e12), ("NVIDIA L40S", False, 91.6e12),
-     ("NVIDIA L4", True, 121e12), ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", True, None), ("A card of next year", True, None)],
+     ("NVIDIA L4", True, 121e12), ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", True, None), ("Of next year", True, None)],
 )  # fmt: skip
 def test_a_known_device_has_a_peak_and_others_are_called_unknown(monkeypatch, name, half, expected):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)

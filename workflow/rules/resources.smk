@@ -10,6 +10,7 @@ import re
 
 from genview import attempts, partition, shared_gpus
 
+
 def of_every_shard(function):
     """A function of the wildcards that is asked for thousands of jobs: Snakemake looks its parameters up each time."""
     function.__signature__ = inspect.signature(function)
