@@ -13,10 +13,11 @@ from genview.config.encoders import Encoder
 from genview.config.evaluation import Duplicates, LocalDataset
 from genview.data import ingest, manifest, scenes
 from genview.data.reader import Reader, data_root
-from genview.encoders import look
+from genview.encoders import loader, look
 from genview.errors import GenviewError
 from genview.evaluation import duplicates
 from genview.evaluation.datasets import Request
+from genview.evaluation.splits import Part
 
 ENCODER = Encoder(model="small/clip", batch_size=32)
 
@@ -147,3 +148,21 @@ def test_pixels_decide_what_is_exact():
     image = picture(1)
     assert duplicates.same_pixels(image, image.copy())
     assert not duplicates.same_pixels(image, image.resize((16, 16)))
+
+
+def test_equal_photographs_are_exact_pairs_although_the_collection_was_decoded_small(tmp_path):
+    (tmp_path / "train").mkdir()
+    for index in range(8):
+        picture(index).resize((300, 300), Image.Resampling.BICUBIC).save(tmp_path / f"train/{index}.jpg", quality=80)
+    source = Dataset(source="folder", path=str(tmp_path / "train"), shards=1, workers=1)
+    _ingest(source, tmp_path / "data")
+    table, encoder = tmp_path / "data/manifest.parquet", look.load(ENCODER.model_copy(update={"fast_decode": True}))
+    rows, reader = manifest.read(table), Reader(data_root(source, table))
+    embeddings = torch.cat([encoder.encode(batch)[1] for batch in loader.batches(rows, reader, encoder, 8, 0)])
+    columns = {"key": rows["key"], "scores": [[0.0]] * 8, "embedding": embeddings.tolist()}
+    parquet.write(columns, tables.SCORES, tmp_path / "scores", encoder=encoder.digest, stage="t", study="t")
+    pretraining = duplicates.Pretraining(source, table, [tmp_path / "scores"], encoder=ENCODER)
+    part = Part(lambda row: reader.image(f"{row}.jpg"), np.arange(8), np.zeros(8, np.int64))
+    found = duplicates.find(part, duplicates.least_of_equal(encoder), pretraining, encoder)
+    assert found.exact == {(str(row), row) for row in range(8)}
+    assert min(match.cosine for match in found.matches) < 1 - duplicates.ROUNDING, "the case must be one"
