@@ -6,6 +6,7 @@ exit status is 0, or 1 after a sentence that says what is wrong.
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,13 @@ def stamp(stage: str, study: Study) -> dict[str, str]:
         "parameters": provenance.digest(study.model_dump(mode="json")),
         "code": provenance.code_digest(f"genview.{stage}.__main__"),
     }
+
+
+def loaders(cores: int) -> int:
+    """Processes that decode images beside a GPU, of a rule's cores and this machine's; without a GPU none."""
+    import torch  # a stage of tables alone does not wait for it
+
+    return min(cores, len(os.sched_getaffinity(0))) - 1 if torch.cuda.is_available() else 0
 
 
 def run(options: argparse.Namespace, work: Callable[[Study, argparse.Namespace], None]) -> None:

@@ -64,7 +64,7 @@ def write_scores(folder: Path, table: pa.Table, shards: int, view: ViewSet) -> N
     loaded = pipelines.load(view, torch.device("cpu"))
     reader = Reader(folder)
     pictures = [reader.image(row["path"], row["offset"], row["length"]) for row in table.to_pylist()]
-    vectors = embeddings.encode(loaded, pictures, 8)
+    vectors = embeddings.encode(loaded, embeddings.processed(loaded, pictures), 8)
     for index in range(shards):
         chosen = np.flatnonzero(table["shard"].to_numpy() == index)
         values = {

@@ -3,19 +3,25 @@
 import io
 import json
 import math
+import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from generation import STAMP, write_originals
 from PIL import Image
 
 from genview import parquet, tables
 from genview.audit import audit, measures
+from genview.audit.pairs import Views
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit
 from genview.data import scenes, tars
+from genview.errors import GenviewError
 
 KEYS = [f"{index:02d}" for index in range(24)]
 LEVELS = (0, 200, 400)
@@ -95,11 +101,11 @@ def study(tmp_path_factory):
     return folder
 
 
-def run(study: Path, out: Path, **changes) -> dict:
+def run(study: Path, out: Path, workers: int = 0, **changes) -> dict:
     audit.run(
         Audit(**({"images": 24, "diversity_images": 12} | changes)),
         {"small": Encoder()},
-        audit.Views(
+        Views(
             name="test",
             manifest=study / "manifest.parquet",
             root=study,
@@ -108,6 +114,7 @@ def run(study: Path, out: Path, **changes) -> dict:
         ),
         audit.Artifacts(out / "quality.json", out / "quality.png", out / "examples.png"),
         seed=1,
+        workers=workers,
         stamp=STAMP,
     )
     return json.loads((out / "quality.json").read_text())
@@ -141,6 +148,62 @@ def test_the_same_audit_again_gives_the_same_bytes(study, tmp_path):
         (tmp_path / name).mkdir()
         run(study, tmp_path / name, images=10)
     assert (tmp_path / "a/quality.json").read_bytes() == (tmp_path / "b/quality.json").read_bytes()
+
+
+def test_processes_that_decode_change_no_figure(study, tmp_path):
+    for workers in (0, 2):
+        (tmp_path / str(workers)).mkdir()
+        run(study, tmp_path / str(workers), workers)
+    for name in ("quality.json", "examples.png"):
+        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+def damaged(study: Path, folder: Path, name: str, table: pa.Table, row: int) -> Path:
+    """The study with the bytes of one image overwritten."""
+    shutil.copytree(study, folder, symlinks=True)
+    place = table.to_pylist()[row]
+    with open(folder / name, "r+b") as file:
+        file.seek(place["offset"])
+        file.write(b"\0" * place["length"])
+    return folder
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_original_that_is_gone_is_left_out_and_a_view_that_is_gone_is_an_error(study, tmp_path, caplog, workers):
+    originals = parquet.read(study / "manifest.parquet", tables.MANIFEST)
+    report = run(damaged(study, tmp_path / "a", "images.tar", originals, 3), tmp_path, workers)
+    assert report["images"] == 23 and f"{originals['key'][3]} is left out of the audit" in caplog.text
+    views = parquet.read(study / "1.parquet", tables.VIEWS)
+    with pytest.raises(GenviewError, match=f"a view of '{views['key'][0]}': .*1.tar at byte"):
+        run(damaged(study, tmp_path / "b", "1.tar", views, 0), tmp_path, workers)
+
+
+PHOTOGRAPHS = """
+import resource, sys
+from pathlib import Path
+import test_audit
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+study, out = map(Path, sys.argv[1:])
+test_audit.run(study, out, images=1, diversity_images=0)
+before = peak()
+test_audit.run(study, out, images=12)
+print(peak() - before)
+"""
+
+
+def test_pictures_are_not_all_held_in_memory(study, tmp_path):
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").resize((4000, 3000)).convert("RGB").save(buffer, "JPEG")
+    (tmp_path / "photo.jpg").write_bytes(buffer.getvalue())
+    values = parquet.read(study / "manifest.parquet", tables.MANIFEST).to_pydict()
+    values |= {"path": ["photo.jpg"] * 24, "offset": [0] * 24, "length": [len(buffer.getvalue())] * 24}
+    parquet.write(values, tables.MANIFEST, tmp_path / "manifest.parquet", **STAMP, shards="2")
+    for name in ("0.tar", "1.tar", "0.parquet", "1.parquet"):
+        (tmp_path / name).symlink_to(study / name)
+    command = [sys.executable, "-c", PHOTOGRAPHS, str(tmp_path), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    assert float(done.stdout) < 300, "MB more for 12 photographs of 36 MB than for one"
 
 
 def test_images_without_attributes_are_not_judged(study, tmp_path):

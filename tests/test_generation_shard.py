@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 import webdataset
 from generation import job, write_conditions, write_originals, write_scores
 from pipelines import save_text2image, save_unclip
 
 from genview import parquet, tables
 from genview.config.views import ViewSet
+from genview.data import manifest as manifests
 from genview.data.reader import Reader
 from genview.errors import GenviewError
-from genview.generation import embeddings, members, sampler, views
+from genview.generation import embeddings, members, pipelines, sampler, views
 from genview.generation.remake import remake
 from genview.generation.work import Work
 
@@ -220,6 +222,14 @@ def test_kept_embeddings_are_used_only_if_they_are_the_pipelines_own(models, stu
     assert foreign == without
     jpegs = [[data for name, data in made.items() if name.endswith(".jpg")] for made in (kept, without)]
     assert np.mean([a == b for a, b in zip(*jpegs)]) > 0.5  # the same embeddings but for rounding
+
+
+def test_embeddings_do_not_hang_on_the_processes_that_decode(models, studies):
+    rows, reader = manifests.shard_rows(studies[1] / "manifest.parquet", "0-of-1"), Reader(studies[1])
+    loaded = pipelines.load(view_of(models, "img"), torch.device("cpu"))
+    one, other = (embeddings.of_shard(loaded, rows, None, reader, 4, workers) for workers in (0, 2))
+    assert list(one.values) == rows["key"].to_pylist()
+    assert all(np.array_equal(one.values[key], other.values[key]) for key in one.values)
 
 
 def test_a_bad_original_costs_that_image_and_is_listed(models, studies, tmp_path):

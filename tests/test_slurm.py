@@ -200,7 +200,7 @@ def study(tmp_path_factory, cluster, submitted_trainings) -> Iterator[Submitted]
     rules = study.root / "workflow/rules/audit.smk"
     audit = rules.read_text().index("rule audit")
     text = rules.read_text()
-    rules.write_text(text[:audit] + text[audit:].replace("mem_mb=memory(4000)", "mem_mb=memory(700)"))
+    rules.write_text(text[:audit] + text[audit:].replace("memory(16000 if AUDIT_GPUS else 4000)", "memory(700)"))
     study.start()
     try:
         study.lost = study.job("manifest")

@@ -12,9 +12,9 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from training_study import study
 
-from genview import costs, usage
+from genview import copies, costs, usage
 from genview.config.encoders import Encoder
-from genview.encoders import loader, look
+from genview.encoders import look
 from genview.training.loop import trainer as loop
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 451, 3), dtype=np.uint8))
@@ -97,7 +97,7 @@ def test_pixels_of_an_encoder_are_a_byte_a_value_and_give_the_same_features():
     pixels = encoder.transform.pixels(NOISE)[None]
     for one, other in zip(encoder.encode(pixels), encoder.encode(encoder.preprocess(NOISE)[None])):
         assert torch.equal(one, other)
-    assert [batch.shape for batch in loader.ahead(iter([pixels]), torch.device("cpu"))] == [pixels.shape]
+    assert [batch.shape for batch in copies.ahead(iter([pixels]), torch.device("cpu"))] == [pixels.shape]
 
 
 def test_a_job_says_at_its_end_how_long_it_waited(caplog):

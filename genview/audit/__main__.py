@@ -10,6 +10,7 @@ from pathlib import Path
 
 from genview import standalone
 from genview.audit import audit
+from genview.audit.pairs import Views
 from genview.config.study import Study
 from genview.data import reader
 from genview.errors import GenviewError
@@ -24,7 +25,7 @@ def work(study: Study, options: argparse.Namespace) -> None:
     audit.run(
         study.audit,
         {name: study.encoders[name] for name in names},
-        audit.Views(
+        Views(
             name=options.view,
             manifest=options.manifest,
             root=reader.data_root(study.dataset, options.manifest),
@@ -33,6 +34,7 @@ def work(study: Study, options: argparse.Namespace) -> None:
         ),
         audit.Artifacts(options.to / "quality.json", options.to / "quality.png", options.to / "examples.png"),
         seed=study.seed,
+        workers=standalone.loaders(study.cores.audit),
         stamp=standalone.stamp("audit", study),
     )
 

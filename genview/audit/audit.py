@@ -1,27 +1,24 @@
 """The audit of a set of views: are they like their originals, do they differ among themselves, what did they keep."""
 
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
-from PIL import Image
 
-from genview import atomic, parquet, placement, progress, randomness, tables
-from genview.audit import figures, measures
+from genview import atomic, placement
+from genview.audit import figures, measures, pairs, pictures
+from genview.audit.pairs import Pair, Views
+from genview.audit.pictures import Measured
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit
 from genview.data import manifest as manifests
 from genview.data.reader import Reader
 from genview.encoders import look
 from genview.encoders.look import LoadedEncoder
-from genview.errors import GenviewError
 from genview.models import judge as judges
 from genview.models import load as models
 
@@ -31,35 +28,8 @@ JUDGED = ("class", "colour")
 EXAMPLES = 12
 """Originals in the picture of examples."""
 
-DETAILS = ["key", "path", "offset", "length", "attributes"]
-"""Of an original."""
-
 Row = dict[str, Any]
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Pair:
-    """An original and its generated samples."""
-
-    key: str
-    original: Image.Image
-    views: list[Image.Image]
-    noise_level: int | None
-    guidance_scale: float
-    attributes: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Views:
-    """A set of views: its tables and tars, one a shard, and the originals that they were made from."""
-
-    name: str
-    manifest: str | Path
-    root: str | Path
-    """Folder that the manifest's paths are relative to."""
-    indexes: Sequence[str | Path]
-    tars: Sequence[str | Path]
 
 
 @dataclass(frozen=True)
@@ -72,7 +42,14 @@ class Artifacts:
 
 
 def run(
-    audit: Audit, blocks: Mapping[str, Encoder], views: Views, artifacts: Artifacts, *, seed: int, stamp: Mapping
+    audit: Audit,
+    blocks: Mapping[str, Encoder],
+    views: Views,
+    artifacts: Artifacts,
+    *,
+    seed: int,
+    workers: int,
+    stamp: Mapping[str, str],
 ) -> None:
     """Measure a set of views and draw what was found.
 
@@ -82,80 +59,44 @@ def run(
         views: what is measured.
         artifacts: what is written.
         seed: the study's seed, by which images are drawn.
+        workers: processes that decode images.
         stamp: provenance.
     """
-    pairs, with_views = _pairs(audit, views, seed)
+    drawn, with_views = pairs.draw(audit, views, seed)
+    reader, found = Reader(views.root), []
+    encoders: dict[str, LoadedEncoder] = {}
+    if drawn:
+        device = placement.default()
+        encoders = {name: look.load(block, device) for name, block in blocks.items()}
+        found = pictures.measured(
+            drawn,
+            reader,
+            encoders,
+            scenes=audit.judge and all(name in pair.attributes for pair in drawn for name in JUDGED),
+            batch_size=min(block.batch_size for block in blocks.values()),
+            workers=workers,
+        )
+    results: list[Row] = []
+    if found:
+        for name in encoders:
+            named = {} if len(encoders) == 1 else {"encoder": name}
+            results += [row | named for row in cosines(found, name)]
+        results += pixel_diversity(found) + judged(found)
+    else:
+        logger.warning("view set %s: no image to audit", views.name)
     report: Row = {
         "view": views.name,
         "stamp": dict(stamp),
-        "images": len(pairs),
-        "samples": max((len(pair.views) for pair in pairs), default=0),
+        "images": len(found),
+        "samples": max((len(one.pair.views) for one in found), default=0),
         "missing": manifests.count(views.manifest) - with_views,
-        "encoders": {},
-        "results": [],
+        "encoders": {name: encoder.record for name, encoder in encoders.items()} if found else {},
+        "results": results,
     }
-    if pairs:
-        device = placement.default()
-        for encoder_name, block in blocks.items():
-            loaded = look.load(block, device)
-            report["encoders"][encoder_name] = loaded.record
-            found = cosines(pairs, loaded, block.batch_size, audit.diversity_images)
-            named = {} if len(blocks) == 1 else {"encoder": encoder_name}
-            report["results"] += [row | named for row in found]
-        report["results"] += pixel_diversity(pairs[: audit.diversity_images])
-        if audit.judge:
-            report["results"] += judged(pairs)
-    else:
-        logger.warning("view set %s: no image to audit", views.name)
     atomic.write_json(artifacts.result, report)
-    figures.measures(report["results"], views.name, artifacts.figure)
-    figures.examples(sorted(pairs[:EXAMPLES], key=lambda pair: pair.noise_level or 0), artifacts.examples)
-
-
-def _keys(indexes: Sequence[str | Path]) -> Iterator[str]:
-    """The originals that have views; all samples of one are in one shard."""
-    for path in indexes:
-        yield from pc.unique(parquet.read(path, tables.VIEWS, ["key"])["key"]).to_pylist()
-
-
-def _pairs(audit: Audit, of: Views, seed: int) -> tuple[list[Pair], int]:
-    """The originals that are audited, drawn by seed and key, in the order of the draw, with their samples.
-
-    Returns:
-        these, and how many originals have views.
-    """
-    parquet.require_alike(of.indexes)
-    count = sum(1 for _ in _keys(of.indexes))
-    most = max(audit.images, audit.diversity_images)
-    chosen = randomness.sample(_keys(of.indexes), most, "draw", seed, "audit")
-    wanted = pa.array(chosen, pa.string())
-    rows = parquet.with_keys(of.manifest, tables.MANIFEST, wanted, DETAILS).to_pylist()
-    originals = {row["key"]: row for row in rows}
-    samples: dict[str, list[Row]] = {}
-    for path, tar in zip(of.indexes, of.tars):
-        table = parquet.read(path, tables.VIEWS)
-        for row in table.filter(pc.is_in(table["key"], value_set=wanted)).to_pylist():
-            samples.setdefault(row["key"], []).append({**row, "tar": str(tar)})
-    reader = Reader(of.root)
-    views, pairs = Reader("."), []
-    for key in progress.track(chosen, "read views"):
-        made, original = samples[key], originals[key]
-        try:
-            picture = reader.image(original["path"], original["offset"], original["length"])
-        except GenviewError as error:
-            logger.warning("%s is left out of the audit: %s", key, error)
-            continue
-        pairs.append(
-            Pair(
-                key=key,
-                original=picture,
-                views=[views.image(Path(row["tar"]).resolve(), row["offset"], row["length"]) for row in made],
-                noise_level=made[0]["noise_level"],
-                guidance_scale=made[0]["guidance_scale"],
-                attributes=json.loads(original["attributes"] or "{}"),
-            )
-        )
-    return pairs, count
+    figures.measures(results, views.name, artifacts.figure)
+    shown = sorted((one.pair for one in found[:EXAMPLES]), key=lambda pair: pair.noise_level or 0)
+    figures.examples(shown, reader, artifacts.examples)
 
 
 def grouped(pairs: Sequence[Pair], row: Callable[[Sequence[int], Row], Row]) -> list[Row]:
@@ -167,56 +108,49 @@ def grouped(pairs: Sequence[Pair], row: Callable[[Sequence[int], Row], Row]) -> 
     return found
 
 
-def cosines(pairs: Sequence[Pair], loaded: LoadedEncoder, batch_size: int, diversity_images: int) -> list[Row]:
+def cosines(found: Sequence[Measured], encoder: str) -> list[Row]:
     """Cosine original-view, its chance level, and the cosine among samples, over all and by condition."""
-    samples = min(len(pair.views) for pair in pairs)
-    pictures = [picture for pair in pairs for picture in (pair.original, *pair.views[:samples])]
-    vectors = _encode(loaded, pictures, batch_size).reshape(len(pairs), 1 + samples, -1)
+    vectors = np.stack([one.vectors[encoder] for one in found])
     originals, views = vectors[:, 0], vectors[:, 1:]
+    pairs = [one.pair for one in found]
     values = measures.likeness(originals, views)
     results = grouped(pairs, lambda chosen, group: measures.mean_row("clip_cosine", values[list(chosen)], **group))
     if len(pairs) > 1:
         results.append(measures.mean_row("clip_cosine_by_chance", measures.likeness_by_chance(originals, views)))
-    if samples > 1 and diversity_images:
-        spread, few = measures.pairwise_cosine(views[:diversity_images]), pairs[:diversity_images]
+    several = [place for place, pair in enumerate(pairs) if pair.diversity and views.shape[1] > 1]
+    if several:
+        spread = 1 - measures.pairwise_cosine(views[several])
         results += grouped(
-            few, lambda chosen, group: measures.mean_row("diversity_cosine", 1 - spread[list(chosen)], **group)
+            [pairs[place] for place in several],
+            lambda chosen, group: measures.mean_row("diversity_cosine", spread[list(chosen)], **group),
         )
     return results
 
 
-@torch.inference_mode()
-def _encode(loaded: LoadedEncoder, pictures: Sequence[Image.Image], batch_size: int) -> np.ndarray:
-    """Embeddings [n, E] of pictures, in batches."""
-    parts = []
-    for start in progress.track(range(0, len(pictures), batch_size), "encode", unit="batch"):
-        images = torch.stack([loaded.transform.pixels(picture) for picture in pictures[start : start + batch_size]])
-        parts.append(loaded.encode(images)[1].cpu().numpy())
-    return np.concatenate(parts)
-
-
-def pixel_diversity(pairs: Sequence[Pair]) -> list[Row]:
+def pixel_diversity(found: Sequence[Measured]) -> list[Row]:
     """Deviation of the pixels among the samples of an image; nothing where each image has one."""
-    samples = min((len(pair.views) for pair in pairs), default=0)
-    if samples < 2:
+    several = [one for one in found if one.deviation is not None]
+    if not several:
         return []
-    values = np.concatenate(
-        [measures.pixel_deviation(np.stack([np.asarray(view) for view in pair.views])[None]) for pair in pairs]
+    values = np.array([one.deviation for one in several])
+    return grouped(
+        [one.pair for one in several],
+        lambda chosen, group: measures.mean_row("diversity_pixels", values[list(chosen)], **group),
     )
-    return grouped(pairs, lambda chosen, group: measures.mean_row("diversity_pixels", values[list(chosen)], **group))
 
 
-def judged(pairs: Sequence[Pair]) -> list[Row]:
+def judged(found: Sequence[Measured]) -> list[Row]:
     """Class and colour kept, by the judge of drawn scenes; nothing for other images.
 
     ``<name>_kept`` is the share of views that the judge takes for what the original was drawn as;
     ``<name>_of_original`` is the same for the originals, the most that can be expected.
     """
-    if not all(name in pair.attributes for pair in pairs for name in JUDGED):
+    pairs, scenes = [one.pair for one in found], [one.scenes for one in found if one.scenes is not None]
+    if not scenes:
         return []
     judge = judges.load(models.small_directory("small/judge"))
-    views = judge.classify(_pixels([view for pair in pairs for view in pair.views]))
-    originals = judge.classify(_pixels([pair.original for pair in pairs]))
+    views = judge.classify(torch.cat([each[1:] for each in scenes]))
+    originals = judge.classify(torch.stack([each[0] for each in scenes]))
     owner = np.repeat(np.arange(len(pairs)), [len(pair.views) for pair in pairs])
     results = []
     for name in JUDGED:
@@ -229,9 +163,3 @@ def judged(pairs: Sequence[Pair]) -> list[Row]:
         )
         results.append(measures.share_row(f"{name}_of_original", originals[name].numpy() == truth))
     return results
-
-
-def _pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:
-    """Pictures as the judge takes them, uint8 [n, 3, 32, 32]."""
-    arrays = [np.asarray(picture.resize((32, 32), Image.Resampling.BICUBIC)) for picture in pictures]
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)

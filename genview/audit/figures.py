@@ -9,10 +9,15 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from PIL import Image
 
 from genview import atomic
+from genview.audit.pairs import Pair, Place
+from genview.data.reader import Reader
 
 DOTS_PER_INCH = 120
+SIDE = 256
+"""Of an example in pixels, at most: matplotlib needs sixteen bytes for each."""
 TITLES = {
     "clip_cosine": "CLIP cosine with the original",
     "diversity_cosine": "1 - cosine among samples",
@@ -71,7 +76,7 @@ def measures(results: Sequence[Mapping[str, Any]], name: str, path: str | Path) 
     _save(figure, path)
 
 
-def examples(pairs: Sequence[Any], path: str | Path, samples: int = 4) -> None:
+def examples(pairs: Sequence[Pair], reader: Reader, path: str | Path, samples: int = 4) -> None:
     """Originals in the first row, their views below, with noise level and guidance scale; PNG."""
     rows = 1 + min(samples, max((len(pair.views) for pair in pairs), default=1))
     columns = max(1, len(pairs))
@@ -81,9 +86,15 @@ def examples(pairs: Sequence[Any], path: str | Path, samples: int = 4) -> None:
     for axes in grid.ravel():
         axes.set_axis_off()
     for column, pair in enumerate(pairs):
-        grid[0, column].imshow(pair.original)
+        grid[0, column].imshow(_small(reader, pair.original))
         level = "" if pair.noise_level is None else f"level {pair.noise_level}\n"
         grid[0, column].set_title(f"{level}scale {pair.guidance_scale:g}", fontsize=7)
         for row, view in enumerate(pair.views[: rows - 1], start=1):
-            grid[row, column].imshow(view)
+            grid[row, column].imshow(_small(reader, view))
     _save(figure, path)
+
+
+def _small(reader: Reader, place: Place) -> Image.Image:
+    picture = reader.image(*place)
+    picture.thumbnail((SIDE, SIDE))
+    return picture

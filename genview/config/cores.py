@@ -18,6 +18,9 @@ class Cores(Block):
     token_scores: Count = 8
     quality_features: Count = 8
     token_cut: Count = 2
+    generate_views: Count = 4
+    """Decoding matters only where the originals have to be encoded for the pipeline: denoising takes far longer."""
+    audit: Count = 8
     find_duplicates: Count = 8
     probe_features: Count = 8
     probe: Count = 12

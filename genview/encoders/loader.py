@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from genview import usage
+from genview import copies, usage
 from genview.data.reader import Reader
 from genview.encoders.look import LoadedEncoder
 from genview.encoders.preprocess import Preprocess
@@ -58,7 +58,7 @@ def batches(rows: pa.Table, reader: Reader, encoder: LoadedEncoder, batch_size: 
         pin_memory=encoder.device.type == "cuda",
         prefetch_factor=4 if workers else None,
     )
-    pixels = ahead(_read(loader), encoder.device)
+    pixels = copies.ahead(_read(loader), encoder.device)
     yield from usage.reading(pixels, encoder.operations, encoder.peak)
 
 
@@ -67,29 +67,6 @@ def _read(batches: Iterable[Tensor | str]) -> Iterator[Tensor]:
         if isinstance(batch, str):
             raise GenviewError(f"{batch}; the data have changed since the manifest was made: make it again")
         yield batch
-
-
-def ahead(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """Batches [B, ...] on a device; on a GPU the next one is copied while the one before is computed on."""
-    if device.type != "cuda":
-        yield from batches
-        return
-    stream, copied = torch.cuda.Stream(device), None
-    for batch in batches:
-        with torch.cuda.stream(stream):
-            following = batch.to(device, non_blocking=True), stream.record_event()
-        if copied is not None:
-            yield _arrived(*copied)
-        copied = following
-    if copied is not None:
-        yield _arrived(*copied)
-
-
-def _arrived(batch: Tensor, copied: torch.cuda.Event) -> Tensor:
-    current = torch.cuda.current_stream(batch.device)
-    current.wait_event(copied)
-    batch.record_stream(current)  # its memory is not given away while the computation needs it
-    return batch
 
 
 def encode_padded(encoder: LoadedEncoder, images: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:

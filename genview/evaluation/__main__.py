@@ -29,11 +29,12 @@ def work(study: Study, options: argparse.Namespace) -> None:
     )
     to, stamp = options.to / catalogue.file_name(options.dataset), standalone.stamp("evaluation", study)
     result, images = to.with_name(f"{to.name}.json"), to.with_name(f"{to.name}.parquet")
-    model, workers = options.model, evaluation.features.loaders
+    reading = evaluation.features.on(1 + standalone.loaders(study.cores.probe_features))
+    model, workers = options.model, reading.loaders
     match options.task:
         case "probe":
             encoded = to.with_name(f"{to.name}.safetensors")
-            features.run(request, evaluation.features, model=model, output=encoded, stamp=stamp)
+            features.run(request, reading, model=model, output=encoded, stamp=stamp)
             probe.run(evaluation.probe, features=encoded, seed=study.seed, output=result, images=images, stamp=stamp)
         case "zeroshot":
             batch_size = evaluation.zeroshot.batch_size

@@ -30,7 +30,7 @@ def work(study: Study, options: argparse.Namespace) -> None:
             manifest=options.manifest,
             tokens=tokens,
             images=images,
-            workers=0,
+            workers=standalone.loaders(study.cores.sample_features),
         )
         component.run(tokens, images, vector=study.pca.vector, component=fitted, sample_scores=sample_scores)
         orientation.run(
@@ -54,7 +54,7 @@ def work(study: Study, options: argparse.Namespace) -> None:
             group=group,
             component=fitted,
             scores=file,
-            workers=0,
+            workers=standalone.loaders(study.cores.token_scores),
             stamp=stamp,
         )
     ratio.run(scores, component=to / "pca.safetensors", ratio=to / "foreground_ratio.parquet", stamp=stamp)

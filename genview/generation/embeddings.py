@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 
-from genview import parquet, progress, tables
+from genview import parquet, process, progress, tables, usage
 from genview.data.reader import Reader
 from genview.errors import GenviewError
 from genview.generation.pipelines import LoadedPipeline
@@ -54,17 +55,20 @@ def kept(path: str | Path, keys: pa.ChunkedArray, first: int = 0) -> dict[str, n
     return dict(zip(rows["key"].to_pylist(), values.reshape(len(rows), -1)))
 
 
+def processed(loaded: LoadedPipeline, images: Sequence[Image.Image]) -> torch.Tensor:
+    """What the pipeline's own processor makes of images for its image encoder, float32 [n, 3, S, S]."""
+    return loaded.pipeline.feature_extractor(images=list(images), return_tensors="pt").pixel_values
+
+
 @torch.inference_mode()
-def encode(loaded: LoadedPipeline, images: Sequence[Image.Image], batch_size: int) -> np.ndarray:
-    """Embeddings by the pipeline's own image encoder and processor, float32 [n, E], in batches of one fixed shape."""
-    pipeline, parts = loaded.pipeline, []
-    for start in range(0, len(images), batch_size):
-        part = list(images[start : start + batch_size])
-        filled = part + part[-1:] * (batch_size - len(part))
-        pixels = pipeline.feature_extractor(images=filled, return_tensors="pt").pixel_values
-        encoded = pipeline.image_encoder(pixels.to(loaded.device, loaded.dtype)).image_embeds
+def encode(loaded: LoadedPipeline, pixels: torch.Tensor, batch_size: int) -> np.ndarray:
+    """Embeddings by the pipeline's own image encoder of what is processed, float32 [n, E], in batches of one shape."""
+    parts = []
+    for part in pixels.split(batch_size):
+        filled = torch.cat([part, part[-1:].expand(batch_size - len(part), -1, -1, -1)])
+        encoded = loaded.pipeline.image_encoder(filled.to(loaded.device, loaded.dtype)).image_embeds
         parts.append(encoded[: len(part)].float().cpu().numpy())
-    return np.concatenate(parts) if parts else np.zeros((0, loaded.embedding_dim), np.float32)
+    return np.concatenate(parts)
 
 
 def agree(loaded: LoadedPipeline, images: Sequence[Image.Image], embeddings: np.ndarray) -> bool:
@@ -72,7 +76,7 @@ def agree(loaded: LoadedPipeline, images: Sequence[Image.Image], embeddings: np.
     if embeddings.shape[-1] != loaded.embedding_dim:
         logger.info("kept embeddings have %d values, the pipeline's %d", embeddings.shape[-1], loaded.embedding_dim)
         return False
-    own = encode(loaded, images, min(COMPARED, len(images)))
+    own = encode(loaded, processed(loaded, images), min(COMPARED, len(images)))
     cosines = (own * embeddings).sum(1) / (np.linalg.norm(own, axis=1) * np.linalg.norm(embeddings, axis=1))
     scale = np.linalg.norm(embeddings, axis=1) / np.linalg.norm(own, axis=1)
     logger.info("kept against the pipeline's own embeddings: cosine at least %.5f", cosines.min())
@@ -103,8 +107,25 @@ class Scores(NamedTuple):
     first: int
 
 
+class _Originals(Dataset):
+    """Originals as the pipeline's image encoder takes them: a key, and what is processed or why there is nothing."""
+
+    def __init__(self, loaded: LoadedPipeline, references: Sequence[tuple], reader: Reader):
+        self.loaded, self.references, self.reader = loaded, references, reader
+
+    def __len__(self) -> int:
+        return len(self.references)
+
+    def __getitem__(self, row: int) -> tuple[str, torch.Tensor | str]:
+        key, *reference = self.references[row]
+        try:
+            return key, processed(self.loaded, [self.reader.image(*reference)])[0]
+        except GenviewError as error:
+            return key, f"the original cannot be read: {error}"
+
+
 def of_shard(
-    loaded: LoadedPipeline, rows: pa.Table, scores: Scores | None, reader: Reader, batch_size: int
+    loaded: LoadedPipeline, rows: pa.Table, scores: Scores | None, reader: Reader, batch_size: int, workers: int = 0
 ) -> Embeddings:
     """The embeddings that the pipeline needs: kept ones if they are its own, else made from the original images.
 
@@ -114,6 +135,7 @@ def of_shard(
         scores: where the foreground pass's embeddings are; None: there are none.
         reader: reads the originals.
         batch_size: images that are encoded at once.
+        workers: processes that decode; 0: decode between the batches.
     """
     if loaded.mode == "txt" or not len(rows):
         return Embeddings()
@@ -128,14 +150,19 @@ def of_shard(
         )
     result = Embeddings(origin="pipeline")
     logger.info("the images are encoded by the pipeline's own image encoder")
-    for start in progress.track(range(0, len(references), batch_size), "encode originals", unit="batch"):
-        images = {}
-        for key, *reference in references[start : start + batch_size]:
-            try:
-                images[key] = reader.image(*reference)
-            except GenviewError as error:
-                result.failed[key] = f"the original cannot be read: {error}"
-        result.values.update(zip(images, encode(loaded, list(images.values()), batch_size)))
+    batches = DataLoader(
+        _Originals(loaded, references, reader),
+        batch_size=batch_size,
+        num_workers=min(workers, -(-len(references) // batch_size)),
+        collate_fn=list,
+        worker_init_fn=process.ignore_warnings,
+    )
+    shown = progress.track(usage.reading(batches), "encode originals", total=len(batches), unit="batch")
+    for batch in shown:
+        images = {key: image for key, image in batch if isinstance(image, torch.Tensor)}
+        result.failed |= {key: why for key, why in batch if isinstance(why, str)}
+        if images:
+            result.values.update(zip(images, encode(loaded, torch.stack(list(images.values())), batch_size)))
     return result
 
 

@@ -68,7 +68,8 @@ class Shard:
     earlier: Earlier | None = None
     """Shards made before, whose unchanged images are taken over byte by byte; None: none are kept."""
     threads: int = 1
-    """Threads of the tensor library on the CPU; another number may change the last bit of an image."""
+    """Cores of the job. With a GPU all but one decode originals that have to be encoded; without one they are threads
+    of the tensor library, and another number may change the last bit of an image."""
 
 
 def run(what: Shard) -> None:
@@ -78,7 +79,7 @@ def run(what: Shard) -> None:
         GenviewError: conditions or captions missing or out of range, an unfit pipeline, too many failures, disk full.
         SystemExit: a warning (SIGTERM, SIGUSR1); what is finished is kept and taken up by the next run.
     """
-    torch.set_num_threads(what.threads)
+    torch.set_num_threads(1 if torch.cuda.is_available() else what.threads)
     began = time.perf_counter()
     statistics = Statistics(what.maximum_rejects)
     try:
@@ -124,7 +125,8 @@ def _make(what: Shard, statistics: Statistics) -> None:
     scores = None
     if what.scores:
         scores = embeddings.Scores(what.scores, manifests.place_in_group(what.manifest, what.shard))
-    vectors = embeddings.of_shard(loaded, rows, scores, reader, what.view.batch_size)
+    workers = what.threads - 1 if loaded.device.type == "cuda" else 0
+    vectors = embeddings.of_shard(loaded, rows, scores, reader, what.view.batch_size, workers)
     statistics.embedding_from = vectors.origin
     statistics.seconds["encoding"] += time.perf_counter() - began
     made_from = {

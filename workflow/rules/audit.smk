@@ -20,10 +20,10 @@ rule audit:
         f"{COSTS}/audit/{{view}}.tsv"
     conda:
         "../../envs/genview.yaml"
-    threads: 1
+    threads: cores("audit", AUDIT_GPUS)
     resources:
-        **gpus(audit_gpus),
-        mem_mb=memory(4000),
+        **gpus(AUDIT_GPUS),
+        mem_mb=memory(16000 if AUDIT_GPUS else 4000),
         runtime=minutes(120),
     script:
         "../scripts/audit.py"

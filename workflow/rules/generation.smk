@@ -21,12 +21,10 @@ rule generate_views:
     priority: SOON
     conda:
         "../../envs/genview.yaml"
-    threads: 1
+    threads: cores("generate_views", VIEW_GPUS)
     resources:
-        **gpus(
-            agreed({gpus_for(view.model) for view in STUDY.views.values()}, view_gpus)
-        ),
-        mem_mb=memory(4000),
+        **gpus(VIEW_GPUS),
+        mem_mb=memory(16000 if VIEW_GPUS else 4000),
         runtime=720,
         slurm_extra=warned("generate_views"),
     script:

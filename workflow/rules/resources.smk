@@ -59,7 +59,7 @@ def warned(rule):
 
 
 def memory(amount):
-    """Memory in MB; a job that ran out of it is given more in the retry."""
+    """Memory in MB, a number or a function of the wildcards; a job that ran out of it is given more in the retry."""
     return growing(amount, "memory")
 
 
@@ -73,14 +73,15 @@ def growing(amount, short_of):
 
     @of_every_shard
     def resource(wildcards, attempt, rulename):
+        first = amount(wildcards) if callable(amount) else amount
         if attempt == 1:
-            return amount
-        wanted = amount * (1 + shortages(rulename, wildcards, attempt, short_of))
+            return first
+        wanted = first * (1 + shortages(rulename, wildcards, attempt, short_of))
         most = partition.limits(site("slurm_partition", rulename))
         if most is None or not workflow.is_main_process:
             return wanted
         most = most.memory_mb if short_of == "memory" else most.minutes
-        return wanted if most is None else max(amount, min(wanted, most))
+        return wanted if most is None else max(first, min(wanted, most))
 
     return resource
 
@@ -221,15 +222,21 @@ def view_gpus(wildcards):
     return gpus_for(STUDY.views[wildcards.view].model)
 
 
-def audit_gpus(wildcards):
-    """GPUs of the audit, which runs its encoders one after the other."""
-    names = STUDY.audit.encoders or (STUDY.foreground.encoder,)
-    return gpus_for(*(STUDY.encoders[name].model for name in names))
+VIEW_GPUS = agreed({gpus_for(view.model) for view in STUDY.views.values()}, view_gpus)
+
+
+_AUDITORS = STUDY.audit.encoders or (STUDY.foreground.encoder,)
+AUDIT_GPUS = gpus_for(*(STUDY.encoders[name].model for name in _AUDITORS))
 
 
 def run_gpus(wildcards):
     """GPUs per node of a training run, one for each process."""
     return STUDY.runs[wildcards.run].gpus
+
+
+def run_memory(wildcards):
+    """Memory of a training in MB on each node: each GPU has a process of its own with its loaders."""
+    return 16000 * max(run_gpus(wildcards), 1)
 
 
 def training_gpus():

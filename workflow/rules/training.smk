@@ -52,7 +52,7 @@ rule train:
     threads: run_threads
     resources:
         **training_gpus(),
-        mem_mb=memory(16000),
+        mem_mb=memory(run_memory),
         runtime=1440,
         cpus_per_task=run_threads,
         tasks=run_nodes,

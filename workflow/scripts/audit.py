@@ -2,6 +2,7 @@
 
 from genview import stage
 from genview.audit import audit
+from genview.audit.pairs import Views
 from genview.config.dataset import Dataset
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Audit
@@ -12,7 +13,7 @@ with stage.job(snakemake, "audit") as job:
     audit.run(
         Audit.model_validate(settings["audit"]),
         {name: Encoder.model_validate(block) for name, block in settings["encoders"].items()},
-        audit.Views(
+        Views(
             name=snakemake.wildcards.view,
             manifest=snakemake.input.manifest,
             root=data_root(Dataset.model_validate(settings["dataset"]), snakemake.input.manifest),
@@ -21,5 +22,6 @@ with stage.job(snakemake, "audit") as job:
         ),
         audit.Artifacts(snakemake.output.quality, snakemake.output.picture, snakemake.output.examples),
         seed=settings["seed"],
+        workers=snakemake.threads - 1,
         stamp=job.stamp,
     )

@@ -235,7 +235,7 @@ def loader(
         rank: of the process.
         first_step, last_step: of the range; the last is not included.
         workers: loader processes; 0: load in this one.
-        on_gpu: leave the second half of augmentation to ``Batch.to``; what is sent is uint8, in page-locked memory.
+        on_gpu: leave the second half of augmentation to ``Batch.developed``; what is sent is uint8, page-locked.
     """
     return DataLoader(
         samples,

@@ -8,6 +8,7 @@ step, not more negatives); ``cached_chunk`` contrasts the whole batch with the m
 import logging
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from genview import atomic, placement, process, progress, provenance, randomness, usage
+from genview import atomic, copies, placement, process, progress, provenance, randomness, usage
 from genview.encoders import lora, save
 from genview.errors import GenviewError
 from genview.training import assembly, card, collapse, job, schedule
@@ -117,7 +118,7 @@ class Trainer:
 
     def _steps(self) -> None:
         run, order = self.run, self.order
-        batches = iter(
+        batches = copies.ahead(
             loader(
                 self.assembly.samples,
                 order,
@@ -126,7 +127,8 @@ class Trainer:
                 last_step=self.total_steps,
                 workers=run.data.workers,
                 on_gpu=self.device.type == "cuda",
-            )
+            ),
+            self.device,
         )
         with self._progress() as bar:
             for step in range(self.first_step, self.total_steps):
@@ -160,12 +162,12 @@ class Trainer:
                         f"stopped at step {done} of {self.total_steps}; the same command goes on from there"
                     )
 
-    def _fetch(self, batches) -> list[Batch]:
-        """The microbatches of one step, on the device."""
+    def _fetch(self, batches: Iterator[Batch]) -> list[Batch]:
+        """The microbatches of one step, on the device, with their views made."""
         start = time.perf_counter()
         microbatches = [next(batches) for _ in range(self.run.accumulate)]
         self.throughput.waited(time.perf_counter() - start)
-        return [batch.to(self.device) for batch in microbatches]
+        return [batch.developed() for batch in microbatches]
 
     def _logs(self, step: int) -> bool:
         return step % self.run.log_every_steps == 0 or step == self.total_steps
