@@ -15,7 +15,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
-from genview import copies, placement
+from genview import loading, placement
 from genview.config import load as configuration
 from genview.config.augmentation import PRESETS, Augmentation, Slot
 from genview.config.dataset import Dataset
@@ -330,7 +330,7 @@ def train(bench, name: str) -> None:
         batches = loader(samples, order, rank=0, first_step=0, last_step=steps, workers=workers, on_gpu=bench.on_gpu)
 
         def read() -> None:
-            views = sum(part.developed().count for part in copies.ahead(batches, bench.device))
+            views = sum(part.developed().count for part in loading.ahead(batches, bench.device))
             assert views == steps * sum(map(len, samples.groups))
 
         seconds = bench.seconds(read, repeats=1, warm=0)

@@ -26,8 +26,8 @@ ROOTS = (PACKAGE.name, "recipes")
 _MODULE = re.compile(rf"{PACKAGE.name}(\.[A-Za-z_]\w*)+")
 """A text that names a package of ours, and not the beginning of such a name (of an f-string, say)."""
 
-HARNESS = frozenset(f"genview.{name}" for name in ("stage", "process", "progress", "shared_gpus", "usage", "copies"))
-"""How a job runs (log, notes, signals, copying): what it computes does not hang on it; left out of every closure."""
+HARNESS = frozenset(f"genview.{name}" for name in ("stage", "process", "progress", "shared_gpus", "usage", "loading"))
+"""How a job runs (log, notes, signals, loaders): what it computes does not hang on it; left out of every closure."""
 
 DATA_SUFFIXES = (".json", ".txt", ".csv", ".html", ".css", ".yaml")
 """Files beside a module that count as its code where it names them; weights are bound by their own digests."""

@@ -1,8 +1,10 @@
 """Time spent waiting, and what of the device was used: if these fail, a GPU idles for days and no report says so."""
 
+import contextlib
 import json
 import logging
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from training_study import study
 
-from genview import copies, costs, usage
+from genview import costs, loading, usage
 from genview.config.encoders import Encoder
 from genview.encoders import look
 from genview.training.loop import trainer as loop
@@ -97,7 +99,60 @@ def test_pixels_of_an_encoder_are_a_byte_a_value_and_give_the_same_features():
     pixels = encoder.transform.pixels(NOISE)[None]
     for one, other in zip(encoder.encode(pixels), encoder.encode(encoder.preprocess(NOISE)[None])):
         assert torch.equal(one, other)
-    assert [batch.shape for batch in copies.ahead(iter([pixels]), torch.device("cpu"))] == [pixels.shape]
+    assert [batch.shape for batch in loading.ahead(iter([pixels]), torch.device("cpu"))] == [pixels.shape]
+
+
+class Numbers(torch.utils.data.Dataset):
+    """Items that have no images."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, row):
+        return torch.full((2,), row), f"item {row}"
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_loader_keeps_the_order_and_starts_no_process_in_vain(count, workers):
+    batches = loading.loader(Numbers(count), 2, workers)
+    assert batches.num_workers == min(workers, -(-count // 2))
+    found = list(loading.ahead(batches, torch.device("cpu")))
+    assert [name for _, names in found for name in names] == [f"item {row}" for row in range(count)]
+    assert [int(row[0]) for rows, _ in found for row in rows] == list(range(count))
+
+
+class Recorded:
+    """A batch that notes what is done with it, as a tensor on a GPU would be asked to."""
+
+    def __init__(self, name, done):
+        self.name, self.done = name, done
+
+    def to(self, device, *, non_blocking):
+        self.done.append(f"copy {self.name}")
+        assert device.type == "cuda" and non_blocking
+        return self
+
+    def record_stream(self, stream):
+        self.done.append(f"keep {self.name} for {stream.name}")
+
+
+def test_on_a_gpu_the_next_batch_is_on_its_way_before_one_is_used(monkeypatch):
+    done = []
+    stream = types.SimpleNamespace(record_event=lambda: f"event {sum(word.startswith('copy') for word in done)}")
+    used = types.SimpleNamespace(name="work", wait_event=lambda event: done.append(f"wait for {event}"))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: used)
+    batches = [[Recorded(name, done), {"keys": [name]}] for name in "ab"]
+    for batch, rest in loading.ahead(batches, torch.device("cuda")):
+        done.append(f"use {batch.name}")
+        assert rest == {"keys": [batch.name]}
+    one, other = (["wait for event 1", "keep a for work", "use a"], ["wait for event 2", "keep b for work", "use b"])
+    assert done == ["copy a", "copy b", *one, *other]
 
 
 def test_a_job_says_at_its_end_how_long_it_waited(caplog):

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from genview import copies, progress, usage
+from genview import loading, progress, usage
 from genview.audit import measures
 from genview.audit.pairs import Pair
 from genview.data.reader import Reader
@@ -172,17 +172,11 @@ def measured(
     each = max(1, batch_size // (1 + samples))
     transforms = {name: encoder.transform for name, encoder in encoders.items()}
     device = next(iter(encoders.values())).device
-    batches = DataLoader(
-        _Pictures(pairs, reader, transforms, samples, scenes),
-        batch_size=each,
-        num_workers=min(workers, -(-len(pairs) // each)),
-        collate_fn=_collate,
-        pin_memory=device.type == "cuda",
-    )
+    batches = loading.loader(_Pictures(pairs, reader, transforms, samples, scenes), each, workers, collate_fn=_collate)
     work = [encoder.operations for encoder in encoders.values()]
     peak = next(iter(encoders.values())).peak
     pixels = usage.reading(
-        copies.ahead(_read(batches), device), None if None in work else sum(filter(None, work)), peak
+        loading.ahead(_read(batches), device), None if None in work else sum(filter(None, work)), peak
     )
     found = []
     for batch in progress.track(pixels, "audit", total=len(batches), unit="batch"):

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from genview import copies, usage
+from genview import loading, usage
 from genview.data.reader import Reader
 from genview.encoders.look import LoadedEncoder
 from genview.encoders.preprocess import Preprocess
@@ -50,15 +50,8 @@ def batches(rows: pa.Table, reader: Reader, encoder: LoadedEncoder, batch_size: 
     images = Images(rows, reader, encoder.transform, encoder.least)
     if not len(images):
         return
-    loader = DataLoader(
-        images,
-        batch_size=batch_size,
-        num_workers=min(workers, -(-len(images) // batch_size)),
-        collate_fn=collate,
-        pin_memory=encoder.device.type == "cuda",
-        prefetch_factor=4 if workers else None,
-    )
-    pixels = copies.ahead(_read(loader), encoder.device)
+    decoded = loading.loader(images, batch_size, workers, collate_fn=collate)
+    pixels = loading.ahead(_read(decoded), encoder.device)
     yield from usage.reading(pixels, encoder.operations, encoder.peak)
 
 

@@ -21,12 +21,11 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from genview import atomic, placement, provenance, randomness
+from genview import atomic, loading, placement, provenance, randomness, usage
 from genview.config.evaluation import Detection, Features
 from genview.encoders import pyramid
 from genview.errors import GenviewError
 from genview.evaluation import accuracy, coco, coco_images, frozen
-from genview.evaluation.features import loader
 from genview.evaluation.frozen import FrozenEncoder
 from genview.progress import track
 
@@ -111,18 +110,20 @@ class Trial:
     identity: str
 
 
-def _batches(trial: Trial, settings: Detection, workers: int, first: int) -> Iterator[tuple[int, tuple[list, list]]]:
-    """Step number and batch, from a step on; an epoch's order and flips depend on its number alone."""
+def _batches(
+    trial: Trial, settings: Detection, workers: int, first: int, device: torch.device
+) -> Iterator[tuple[int, tuple[list, list]]]:
+    """Step number and batch on a device, from a step on; an epoch's order and flips depend on its number alone."""
     data = coco_images.Detections(trial.part, flip=True, seed=trial.seed)
     batch = min(settings.batch_size, len(data))
     each = len(data) // batch
     for epoch in range(first // each, -(-settings.steps // each)):
         data.epoch = epoch
         order = torch.Generator().manual_seed(randomness.seed("order of the epoch", trial.seed, epoch))
-        batches = loader(
+        batches = loading.loader(
             data, batch, workers, shuffle=True, generator=order, drop_last=True, collate_fn=coco_images.collate
         )
-        for number, items in enumerate(batches):
+        for number, items in enumerate(usage.reading(loading.ahead(batches, device))):
             step = epoch * each + number
             if first <= step < settings.steps:
                 yield step, items
@@ -140,15 +141,12 @@ def train(model: MaskRCNN, trial: Trial, settings: Detection, workers: int) -> N
     first = _resume(trial, model, optimizer)
     model.train()
     for step, (images, targets) in track(
-        _batches(trial, settings, workers, first), "detection", total=settings.steps - first, unit="step"
+        _batches(trial, settings, workers, first, device), "detection", total=settings.steps - first, unit="step"
     ):
         torch.manual_seed(randomness.seed("step", trial.seed, step))  # the sampler of proposals
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate(step, settings)
-        losses = model(
-            [image.to(device) for image in images],
-            [{name: value.to(device) for name, value in target.items()} for target in targets],
-        )
+        losses = model(images, targets)
         loss = sum(losses.values())
         if not torch.isfinite(loss):
             terms = ", ".join(f"{name} {float(value.detach()):.3g}" for name, value in losses.items())
@@ -183,9 +181,9 @@ def average_precision(model: MaskRCNN, part: coco.DetectionPart, workers: int) -
     measure = MeanAveragePrecision(iou_type=("bbox", "segm"))
     data = coco_images.Detections(part, flip=False)
     model.eval()
-    batches = loader(data, 4, workers, collate_fn=coco_images.collate)
-    for images, targets in track(batches, "detection, test", total=len(batches), unit="batch"):
-        found = model([image.to(device) for image in images])
+    batches = loading.loader(data, 4, workers, collate_fn=coco_images.collate)
+    for images, targets in track(usage.reading(batches), "detection, test", total=len(batches), unit="batch"):
+        found = model([image.to(device, non_blocking=True) for image in images])
         predicted = [
             {name: value.cpu() for name, value in each.items()} | {"masks": (each["masks"][:, 0] > 0.5).cpu()}
             for each in found

@@ -19,7 +19,7 @@ from PIL import Image
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from genview import atomic, parquet, placement, tables, usage
+from genview import atomic, loading, parquet, placement, tables, usage
 from genview.config.dataset import Dataset as Collection
 from genview.config.encoders import Encoder
 from genview.config.evaluation import Duplicates
@@ -29,7 +29,6 @@ from genview.encoders.preprocess import Preprocess
 from genview.errors import GenviewError
 from genview.evaluation import accuracy
 from genview.evaluation.datasets import Request
-from genview.evaluation.features import loader
 from genview.evaluation.splits import Part
 from genview.progress import track
 
@@ -125,10 +124,10 @@ class _Prepared(Dataset):
 def embeddings(part: Part, encoder: look.LoadedEncoder, batch_size: int, workers: int = 0) -> torch.Tensor:
     """L2-normalised embeddings of the images of a part, and of their mirror images [2, n, E]."""
     rows: list[list[torch.Tensor]] = [[], []]
-    batches = loader(_Prepared(part, encoder.transform), batch_size, workers)
-    counted = usage.reading(batches, encoder.operations and 2 * encoder.operations, encoder.peak)
-    for images in track(counted, "test embeddings", total=len(batches), unit="batch"):
-        batch = images.to(encoder.device)
+    batches = loading.loader(_Prepared(part, encoder.transform), batch_size, workers)
+    copied = loading.ahead(batches, encoder.device)
+    counted = usage.reading(copied, encoder.operations and 2 * encoder.operations, encoder.peak)
+    for batch in track(counted, "test embeddings", total=len(batches), unit="batch"):
         for side, pixels in zip(rows, (batch, batch.flip(-1))):
             side.append(encoder.encode(pixels)[1].float())
     return functional.normalize(torch.stack([torch.cat(side) for side in rows]), dim=-1)

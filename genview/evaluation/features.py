@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from genview import placement
+from genview import loading, placement
 from genview.config.evaluation import Features as Settings
 from genview.encoders.preprocess import Preprocess
 from genview.errors import GenviewError
@@ -36,28 +36,13 @@ class _Items(Dataset):
         return self.transform.pixels(image), int.from_bytes(digest, "little", signed=True)
 
 
-def loader(dataset: Dataset, batch_size: int, workers: int, **options: Any) -> DataLoader:
-    """A loader that keeps the order unless told otherwise.
-
-    Its processes are forked: one that starts anew would import the workflow's script, which is the job itself.
-    """
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        multiprocessing_context="fork" if workers else None,
-        **options,
-    )
-
-
 def encode(part: Part, encoder: FrozenEncoder, settings: Settings, description: str) -> store.PartFeatures:
     """Features, labels and pixel digests of one part, in its order."""
     features, digests = [], []
-    batches = loader(_Items(part, encoder.transform), settings.batch_size, settings.loaders)
+    batches = loading.loader(_Items(part, encoder.transform), settings.batch_size, settings.loaders)
     for images, marks in track(encoder.counted(batches), description, total=len(batches), unit="batch"):
         features.append(encoder.features(images).cpu())
-        digests.append(marks)
+        digests.append(marks.cpu())
     return store.PartFeatures(torch.cat(features).numpy(), part.labels, torch.cat(digests).numpy().view(np.uint64))
 
 

@@ -18,12 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genview import atomic, placement, provenance, randomness
+from genview import atomic, loading, placement, provenance, randomness
 from genview.config.evaluation import Features, Finetune, FinetuneRates
 from genview.errors import GenviewError
 from genview.evaluation import accuracy, frozen
 from genview.evaluation.datasets import Request
-from genview.evaluation.features import loader
 from genview.evaluation.frozen import FrozenEncoder
 from genview.evaluation.published import MOMENTUM, Augmented, decay
 from genview.evaluation.splits import LabelledDataset, Part, seeded_parts
@@ -136,7 +135,7 @@ def train(training: Training, encoder: FrozenEncoder, classes: int, settings: Fi
     for epoch in track(range(first, settings.epochs), "finetune", total=settings.epochs - first, unit="epoch"):
         data.epoch = epoch
         order = torch.Generator().manual_seed(randomness.seed("order of the epoch", training.seed, epoch))
-        batches = loader(data, batch, workers, shuffle=True, generator=order)
+        batches = loading.loader(data, batch, workers, shuffle=True, generator=order)
         network.train()
         for number, (images, labels) in enumerate(encoder.counted(batches, times=3)):
             step = epoch * len(batches) + number
@@ -181,7 +180,7 @@ def _resume(work: Path, identity: str, network: Network, optimizer: torch.optim.
 @torch.inference_mode()
 def scores(network: Network, part: Part, encoder: FrozenEncoder, settings: Finetune, workers: int) -> np.ndarray:
     """Logits float32 [n, C] of a part, in its order, without augmentation."""
-    batches = loader(_Plain(part, encoder), settings.batch_size, workers)
+    batches = loading.loader(_Plain(part, encoder), settings.batch_size, workers)
     found = []
     for images in map(encoder.ready, encoder.counted(batches)):
         with torch.autocast(encoder.device.type, encoder.autocast, enabled=encoder.autocast is not None):

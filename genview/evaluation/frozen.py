@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from genview import placement, provenance, usage
+from genview import loading, placement, provenance, usage
 from genview.config.encoders import Encoder
 from genview.encoders import build, look, towers
 from genview.encoders.architecture import PLACEHOLDER_TEXT
@@ -23,6 +23,10 @@ from genview.encoders.preprocess import Preprocess
 from genview.errors import GenviewError
 
 CONFIGURATION, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+
+
+def _images(batch: Any) -> int:
+    return len(batch if isinstance(batch, Tensor) else batch[0])
 
 
 @dataclass
@@ -60,18 +64,21 @@ class FrozenEncoder:
         return self.transform.finish(images.to(self.device, non_blocking=True))
 
     def counted(self, batches: Iterable[Any], times: int = 1) -> Iterator[Any]:
-        """Batches of images and what belongs to them, counted for the job's log (`usage.reading`).
+        """Batches of images and what belongs to them, on the device, counted for the job's log (`usage.reading`).
 
         Args:
-            batches: of a loader: images, or images and something else.
+            batches: of a loader: images [B, 3, S, S], or images and something else.
             times: forward passes for each image; a backward pass counts two.
         """
         peak = usage.peak(self.device, half=self.autocast is not None)
         shape = (1, 3, self.image_size, self.image_size)
         each = usage.operations(self.features, shape, device=self.device) if peak else None
-        return usage.reading(
-            batches, each and times * each, peak, lambda batch: len(batch[0] if isinstance(batch, list) else batch)
-        )
+        return usage.reading(loading.ahead(batches, self.device), each and times * each, peak, _images)
+
+    def prepared(self, batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+        """The same (`counted`), with images [B, 3, S, S] as the tower takes them (`ready`); for a loop of others."""
+        for images, *rest in self.counted(batches):
+            yield self.ready(images), *rest
 
 
 def check_weights(folder: str | Path, model: nn.Module) -> None:

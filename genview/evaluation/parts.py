@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from genview import atomic, placement, randomness
+from genview import atomic, loading, placement, randomness
 from genview.config.evaluation import Features
 from genview.config.parts import Parts
 from genview.encoders import towers
 from genview.errors import GenviewError
 from genview.evaluation import accuracy, frozen
 from genview.evaluation.datasets import Request
-from genview.evaluation.features import loader
 from genview.evaluation.frozen import FrozenEncoder
 from genview.evaluation.perturb import Perturbed, Turned
 from genview.evaluation.published import MOMENTUM, Augmented, decay
@@ -110,7 +109,7 @@ class _Changed(Dataset):
 
 def encoded(setup: Setup, part: Part, change: Perturbed | Turned) -> Tensor:
     """Features [n, W] of changed images, on the CPU."""
-    batches = loader(_Changed(part, change), setup.reading.batch_size, setup.reading.loaders)
+    batches = loading.loader(_Changed(part, change), setup.reading.batch_size, setup.reading.loaders)
     return torch.cat([setup.encoder.features(images).cpu() for images in setup.encoder.counted(batches)])
 
 
@@ -124,7 +123,7 @@ def train(setup: Setup) -> dict[str, nn.Linear]:
     known = [part for part in (dataset.train, dataset.validation) if part is not None]
     data = Augmented(known, encoder, settings.minimum_area, setup.seed, v2.InterpolationMode.BILINEAR)
     order = torch.Generator().manual_seed(setup.seed)
-    batches = loader(data, settings.batch_size, setup.reading.loaders, shuffle=True, generator=order)
+    batches = loading.loader(data, settings.batch_size, setup.reading.loaders, shuffle=True, generator=order)
     rate = settings.learning_rate * settings.batch_size / 256
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(randomness.seed("probes of parts", setup.seed))

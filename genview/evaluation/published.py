@@ -16,12 +16,12 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from genview import atomic, placement, randomness
+from genview import atomic, loading, placement, randomness
 from genview.config.evaluation import Features, Probe
 from genview.errors import GenviewError
 from genview.evaluation import frozen, linear, logistic, probe, store
 from genview.evaluation.datasets import Request
-from genview.evaluation.features import encode, loader
+from genview.evaluation.features import encode
 from genview.evaluation.frozen import FrozenEncoder
 from genview.evaluation.splits import LabelledDataset, Part, seeded_parts
 from genview.progress import track
@@ -94,7 +94,7 @@ def train_heads(
     """Train one head per rate, ``rates`` [R], on augmented images."""
     data = Augmented(parts, encoder, settings.minimum_area, seed)
     order = torch.Generator().manual_seed(seed)
-    batches = loader(data, settings.batch_size, workers, shuffle=True, generator=order)
+    batches = loading.loader(data, settings.batch_size, workers, shuffle=True, generator=order)
     steps = len(batches) * settings.epochs
     scaled = (rates * settings.batch_size / 256).to(encoder.device).view(-1, 1, 1).float()
     heads, velocity, step = None, None, 0

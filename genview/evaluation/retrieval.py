@@ -12,7 +12,7 @@ from clip_benchmark.datasets.builder import image_captions_collate_fn
 from clip_benchmark.metrics import zeroshot_retrieval
 from torch.utils.data import Dataset as Items
 
-from genview import atomic, parquet, placement, tables
+from genview import atomic, loading, parquet, placement, tables
 from genview.errors import GenviewError
 from genview.evaluation import accuracy, frozen, outcomes
 from genview.evaluation.datasets import Request
@@ -106,18 +106,21 @@ def run(
     encoder = frozen.load(model, layer="embedding", device=placement.default(), text=True)
     dataset = request.load("retrieval")
     part = captioned_part(dataset.test, request.name)
-    items = Captioned(part, encoder.transform)
+    items = Captioned(part, encoder.transform.pixels)
     if len(items) < max(recall_at):
         raise GenviewError(
             f"dataset {request.name}: recall at {max(recall_at)} needs as many images, there are {len(items)}"
         )
     counts = {"image": sum(len(part.captions[index]) for index in range(len(part))), "text": len(part)}
-    loader = torch.utils.data.DataLoader(
-        items, batch_size=batch_size, num_workers=workers, collate_fn=image_captions_collate_fn
-    )
+    batches = loading.loader(items, batch_size, workers, collate_fn=image_captions_collate_fn)
     recorded = _Recorded(encoder.model)
     metrics = zeroshot_retrieval.evaluate(
-        recorded, loader, encoder.tokenizer, encoder.device.type, amp=False, recall_k_list=list(recall_at)
+        recorded,
+        encoder.prepared(batches),
+        encoder.tokenizer,
+        encoder.device.type,
+        amp=False,
+        recall_k_list=list(recall_at),
     )
     rows = []
     for what, queries in counts.items():

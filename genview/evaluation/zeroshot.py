@@ -7,7 +7,7 @@ import torch
 from clip_benchmark.metrics import zeroshot_classification
 from torch.utils.data import Dataset as Items
 
-from genview import atomic, parquet, placement, tables
+from genview import atomic, loading, parquet, placement, tables
 from genview.evaluation import accuracy, frozen, outcomes, prompts
 from genview.evaluation.datasets import Request
 from genview.evaluation.splits import Part
@@ -57,13 +57,13 @@ def run(
     encoder = frozen.load(model, layer="embedding", device=placement.default(), text=True)
     dataset = request.load("zeroshot")
     classes, templates = prompts.class_names(dataset), prompts.templates(dataset)
-    items = Labelled(dataset.test, encoder.transform, classes)
+    items = Labelled(dataset.test, encoder.transform.pixels, classes)
     device = encoder.device.type
-    loader = torch.utils.data.DataLoader(items, batch_size=batch_size, num_workers=workers)
     classifier = zeroshot_classification.zero_shot_classifier(
         encoder.model, encoder.tokenizer, classes, templates, device, amp=False
     )
-    logits, target = zeroshot_classification.run_classification(encoder.model, classifier, loader, device, amp=False)
+    batches = encoder.prepared(loading.loader(items, batch_size, workers))
+    logits, target = zeroshot_classification.run_classification(encoder.model, classifier, batches, device, amp=False)
     scores, labels = logits.numpy(), target.numpy().astype(np.int64)
     rows = accuracy.results(scores, labels, bootstraps=BOOTSTRAPS, seed=request.seed)
     result = {

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from genview import parquet, process, progress, tables, usage
+from genview import loading, parquet, process, progress, tables, usage
 from genview.data.reader import Reader
 from genview.errors import GenviewError
 from genview.generation.pipelines import LoadedPipeline
@@ -150,10 +150,10 @@ def of_shard(
         )
     result = Embeddings(origin="pipeline")
     logger.info("the images are encoded by the pipeline's own image encoder")
-    batches = DataLoader(
+    batches = loading.loader(
         _Originals(loaded, references, reader),
-        batch_size=batch_size,
-        num_workers=min(workers, -(-len(references) // batch_size)),
+        batch_size,
+        workers,
         collate_fn=list,
         worker_init_fn=process.ignore_warnings,
     )

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from genview import atomic, copies, placement, process, progress, provenance, randomness, usage
+from genview import atomic, loading, placement, process, progress, provenance, randomness, usage
 from genview.encoders import lora, save
 from genview.errors import GenviewError
 from genview.training import assembly, card, collapse, job, schedule
@@ -118,7 +118,7 @@ class Trainer:
 
     def _steps(self) -> None:
         run, order = self.run, self.order
-        batches = copies.ahead(
+        batches = loading.ahead(
             loader(
                 self.assembly.samples,
                 order,
