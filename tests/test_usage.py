@@ -6,6 +6,7 @@ import logging
 import time
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,7 +148,7 @@ def test_on_a_gpu_the_next_batch_is_on_its_way_before_one_is_used(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: used)
-    batches = [[Recorded(name, done), {"keys": [name]}] for name in "ab"]
+    batches: list[Any] = [[Recorded(name, done), {"keys": [name]}] for name in "ab"]
     for batch, rest in loading.ahead(batches, torch.device("cuda")):
         done.append(f"use {batch.name}")
         assert rest == {"keys": [batch.name]}
