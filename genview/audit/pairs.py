@@ -72,7 +72,7 @@ def draw(audit: Audit, of: Views, seed: int) -> tuple[list[Pair], int]:
         row["key"]: row for row in parquet.with_keys(of.manifest, tables.MANIFEST, wanted, DETAILS).to_pylist()
     }
     views: dict[str, list[dict[str, Any]]] = {}
-    for path, tar in zip(of.indexes, progress.track(of.tars, "find views")):
+    for path, tar in zip(of.indexes, progress.track(of.tars, "find views", unit="shard")):
         table = parquet.read(path, tables.VIEWS)
         for row in table.filter(pc.is_in(table["key"], value_set=wanted)).to_pylist():
             views.setdefault(row["key"], []).append({**row, "path": str(Path(tar).resolve())})
