@@ -1,6 +1,6 @@
 """How long ``snakemake -n`` takes: published studies, and the same with ten thousand shards; beside Snakemake alone.
 
-    python benchmarks/planning.py                     # four minutes; writes the results
+    python benchmarks/planning.py                     # five minutes; writes the results
     python benchmarks/planning.py --only cc3m         # one of them; the others' figures are kept
     python benchmarks/planning.py --only cc3m --shards 3 --to planning.json   # a quick look
 
@@ -71,7 +71,7 @@ def study(folder: Path, name: str, shards: int) -> dict[str, float]:
     values = f"extends: {ROOT / 'config' / name}.yaml\ndataset:\n  shards: {shards}\n"
     (folder / "study.yaml").write_text(values, encoding="utf-8")
     options = ("--snakefile", str(ROOT / "workflow/Snakefile"), "--configfile", "study.yaml")
-    seconds(folder, "manifest", *options)
+    seconds(folder, *options)
     return seconds(folder, *options)
 
 
