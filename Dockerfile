@@ -1,7 +1,7 @@
 # GenView with the versions of the lock. Not built in this repository's tests; the lines are checked.
 #
 #     docker build -t genview .
-#     docker run --rm --gpus all -v "$PWD":/study -w /study genview --configfile mine.yaml
+#     docker run --rm --gpus all --ipc=host -v "$PWD":/study -w /study genview --configfile mine.yaml
 FROM python:3.11-slim-bookworm
 
 RUN apt-get update \

@@ -75,6 +75,13 @@ def leave_at_warning(number: int) -> None:
     raise SystemExit(128 + number)
 
 
+def end_children() -> None:
+    """At the end of this process: the end of children that ignore warnings would be waited for, for ever."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a loader takes the end of its processes for an error
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
 def ignore_warnings(_worker: int = 0) -> None:
     """Leave warnings to the process that started this one: for workers, which get a group's signals too."""
     for number in WARNINGS:

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import logging
+import subprocess
+import sys
 import time
 import types
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_disk
 import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
@@ -126,19 +129,25 @@ def test_a_loader_keeps_the_order_and_starts_no_process_in_vain(count, workers):
     assert [int(row[0]) for rows, _ in found for row in rows] == list(range(count))
 
 
-class Recorded:
-    """A batch that notes what is done with it, as a tensor on a GPU would be asked to."""
+class Recorded(torch.Tensor):
+    """A tensor that notes what is done with it, as one on a GPU would be asked to."""
 
-    def __init__(self, name, done):
-        self.name, self.done = name, done
+    label: str
+    done: list[str]
 
-    def to(self, device, *, non_blocking):
-        self.done.append(f"copy {self.name}")
-        assert device.type == "cuda" and non_blocking
+    def to(self, *arguments, **options):
+        self.done.append(f"copy {self.label}")
+        assert arguments == (torch.device("cuda"),) and options == {"non_blocking": True}
         return self
 
     def record_stream(self, stream):
-        self.done.append(f"keep {self.name} for {stream.name}")
+        self.done.append(f"keep {self.label} for {stream.name}")
+
+
+def recorded(name, done):
+    tensor = torch.zeros(1).as_subclass(Recorded)
+    tensor.label, tensor.done = name, done
+    return tensor
 
 
 def test_on_a_gpu_the_next_batch_is_on_its_way_before_one_is_used(monkeypatch):
@@ -148,12 +157,66 @@ def test_on_a_gpu_the_next_batch_is_on_its_way_before_one_is_used(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: used)
-    batches: list[Any] = [[Recorded(name, done), {"keys": [name]}] for name in "ab"]
+    batches: list[Any] = [[recorded(name, done), {"keys": [name]}] for name in "ab"]
     for batch, rest in loading.ahead(batches, torch.device("cuda")):
-        done.append(f"use {batch.name}")
-        assert rest == {"keys": [batch.name]}
+        done.append(f"use {batch.label}")
+        assert rest == {"keys": [batch.label]}
     one, other = (["wait for event 1", "keep a for work", "use a"], ["wait for event 2", "keep b for work", "use b"])
     assert done == ["copy a", "copy b", *one, *other]
+
+
+SMALL = """
+import sys, torch
+from pathlib import Path
+from test_usage import Numbers
+from training_study import study
+from genview import loading
+from genview.errors import GenviewError
+from genview.training.loop import trainer
+class Large(Numbers):
+    def __getitem__(self, row):
+        return torch.zeros(1 << 20, dtype=torch.uint8)
+try:
+    if sys.argv[1] == "train":
+        trainer.train(study(Path(sys.argv[2]), count=32, epochs=1, batch_size=16, data={"workers": 2}))
+    else:
+        collate = {"own": {"collate_fn": torch.stack}, "default": {}}[sys.argv[1]]
+        list(loading.ahead(loading.loader(Large(16), 4, 2, **collate), torch.device("cpu")))
+except GenviewError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(small_disk.reason_to_skip() is not None, reason=str(small_disk.reason_to_skip()))
+@pytest.mark.parametrize(("what", "kilobytes"), [("own", 1024), ("default", 1024), ("train", 64)])
+def test_too_little_shared_memory_is_said_and_not_waited_for(tmp_path, what, kilobytes):
+    mount = f"mount -t tmpfs -o size={kilobytes}k tmpfs {loading.SHARED_MEMORY}"
+    command = ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh", sys.executable, "-c", SMALL, what]
+    done = subprocess.run(
+        [*command, str(tmp_path)], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=120
+    )
+    assert "shared memory, of which there is too little" in done.stdout, done.stderr
+    assert "--ipc=host" in done.stdout and "data.workers" in done.stdout
+
+
+FAILING = """
+import sys, torch
+from test_usage import Numbers
+from genview import loading, process
+class Failing(Numbers):
+    def __getitem__(self, row):
+        raise RuntimeError("a defect")
+batches = loading.loader(Failing(64), 4, 2, worker_init_fn=process.ignore_warnings)
+list(loading.ahead(batches, torch.device("cpu")))
+"""
+
+
+def test_a_job_ends_although_its_loaders_processes_ignore_warnings():
+    began = time.monotonic()
+    command = [sys.executable, "-c", FAILING]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "a defect" in done.stderr and "worker" not in done.stderr.splitlines()[-1]
+    assert time.monotonic() - began < 40
 
 
 def test_a_job_says_at_its_end_how_long_it_waited(caplog):

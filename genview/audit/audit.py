@@ -149,8 +149,8 @@ def judged(found: Sequence[Measured]) -> list[Row]:
     if not scenes:
         return []
     judge = judges.load(models.small_directory("small/judge"))
-    views = judge.classify(torch.cat([each[1:] for each in scenes]))
-    originals = judge.classify(torch.stack([each[0] for each in scenes]))
+    views = judge.classify(_pixels(np.concatenate([each[1:] for each in scenes])))
+    originals = judge.classify(_pixels(np.stack([each[0] for each in scenes])))
     owner = np.repeat(np.arange(len(pairs)), [len(pair.views) for pair in pairs])
     results = []
     for name in JUDGED:
@@ -163,3 +163,8 @@ def judged(found: Sequence[Measured]) -> list[Row]:
         )
         results.append(measures.share_row(f"{name}_of_original", originals[name].numpy() == truth))
     return results
+
+
+def _pixels(scenes: np.ndarray) -> torch.Tensor:
+    """Scenes uint8 [n, 32, 32, 3] as the judge takes them, [n, 3, 32, 32]."""
+    return torch.from_numpy(scenes).permute(0, 3, 1, 2)

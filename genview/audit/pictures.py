@@ -32,13 +32,13 @@ class Measured:
     Attributes:
         vectors: embeddings float32 [1 + samples, E] of the original and its first samples, by encoder.
         deviation: of the pixels among the samples (`measures.pixel_deviation`); None: not asked for.
-        scenes: uint8 [1 + all samples, 3, 32, 32] for the judge; None: not asked for.
+        scenes: uint8 [1 + all samples, 32, 32, 3] for the judge; None: not asked for.
     """
 
     pair: Pair
     vectors: Mapping[str, np.ndarray]
     deviation: float | None
-    scenes: Tensor | None
+    scenes: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class _Decoded:
     pair: Pair
     pixels: Mapping[str, Tensor]
     deviation: float | None
-    scenes: Tensor | None
+    scenes: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,11 @@ class _Batch:
     def __len__(self) -> int:
         return max(map(len, self.pixels.values()), default=0)
 
-    def to(self, device: torch.device, *, non_blocking: bool) -> "_Batch":
-        return self._with(lambda pixels: pixels.to(device, non_blocking=non_blocking))
+    def map(self, change: Callable[[Tensor], Tensor]) -> "_Batch":
+        return replace(self, pixels={name: change(pixels) for name, pixels in self.pixels.items()})
 
     def pin_memory(self) -> "_Batch":
-        return self._with(Tensor.pin_memory)
-
-    def record_stream(self, stream: torch.Stream) -> None:
-        for pixels in self.pixels.values():
-            pixels.record_stream(stream)
-
-    def _with(self, change: Callable[[Tensor], Tensor]) -> "_Batch":
-        return replace(self, pixels={name: change(pixels) for name, pixels in self.pixels.items()})
+        return self.map(Tensor.pin_memory)
 
 
 class _Pictures(Dataset):
@@ -120,9 +113,8 @@ def _deviation(views: Sequence[Image.Image]) -> float:
     return float(measures.pixel_deviation(np.stack([np.asarray(view) for view in views])[None])[0])
 
 
-def _scenes(pictures: Sequence[Image.Image]) -> Tensor:
-    arrays = [np.asarray(picture.resize((SCENE, SCENE), Image.Resampling.BICUBIC)) for picture in pictures]
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+def _scenes(pictures: Sequence[Image.Image]) -> np.ndarray:
+    return np.stack([np.asarray(picture.resize((SCENE, SCENE), Image.Resampling.BICUBIC)) for picture in pictures])
 
 
 def _collate(items: Sequence[_Decoded | _Unreadable | str]) -> _Batch | str:

@@ -182,7 +182,9 @@ def average_precision(model: MaskRCNN, part: coco.DetectionPart, workers: int) -
     data = coco_images.Detections(part, flip=False)
     model.eval()
     batches = loading.loader(data, 4, workers, collate_fn=coco_images.collate)
-    for images, targets in track(usage.reading(batches), "detection, test", total=len(batches), unit="batch"):
+    for images, targets in track(
+        usage.reading(loading.read(batches)), "detection, test", total=len(batches), unit="batch"
+    ):
         found = model([image.to(device, non_blocking=True) for image in images])
         predicted = [
             {name: value.cpu() for name, value in each.items()} | {"masks": (each["masks"][:, 0] > 0.5).cpu()}

@@ -157,7 +157,7 @@ def of_shard(
         collate_fn=list,
         worker_init_fn=process.ignore_warnings,
     )
-    shown = progress.track(usage.reading(batches), "encode originals", total=len(batches), unit="batch")
+    shown = progress.track(usage.reading(loading.read(batches)), "encode originals", total=len(batches), unit="batch")
     for batch in shown:
         images = {key: image for key, image in batch if isinstance(image, torch.Tensor)}
         result.failed |= {key: why for key, why in batch if isinstance(why, str)}

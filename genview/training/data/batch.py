@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from genview.training.data.develop import Developer
@@ -107,19 +106,6 @@ class Batch:
         """The batch with its views made, where its pixels are."""
         groups = (group.developed() if isinstance(group, Crops) else group for group in self.groups)
         return replace(self, groups=tuple(groups))
-
-    def to(self, device: torch.device, *, non_blocking: bool = False) -> "Batch":
-        """The batch on a device; a copy of page-locked memory need not be waited for."""
-        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def record_stream(self, stream: torch.Stream) -> None:
-        """Keep the memory of its tensors until what a stream does with them is done."""
-
-        def keep(tensor: Tensor) -> Tensor:
-            tensor.record_stream(stream)
-            return tensor
-
-        self.map(keep)
 
     def pin_memory(self) -> "Batch":
         """In page-locked memory (called by the loader)."""

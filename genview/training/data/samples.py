@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from genview import process, randomness
+from genview import loading, process, randomness
 from genview.config.augmentation import RunData
 from genview.data.reader import Reader
 from genview.errors import GenviewError
@@ -240,7 +240,7 @@ def loader(
     return DataLoader(
         samples,
         batch_sampler=_Batches(order, rank, first_step, last_step),
-        collate_fn=samples.collate if on_gpu else _Developed(samples),
+        collate_fn=loading.Shared(samples.collate if on_gpu else _Developed(samples)),
         num_workers=workers,
         pin_memory=on_gpu,
         prefetch_factor=4 if workers else None,
