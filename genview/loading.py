@@ -63,13 +63,16 @@ def read(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The batches of a loader.
 
     Raises:
-        GenviewError: its processes have too little shared memory.
+        GenviewError: a batch is a text, which says why there is none; too little shared memory.
     """
     iterator = iter(batches)
     atexit.unregister(process.end_children)
     atexit.register(process.end_children)  # what is registered last comes first: before the loader waits for them
     try:
-        yield from iterator
+        for batch in iterator:
+            if isinstance(batch, str):  # an exception of another process would lose its type and message
+                raise GenviewError(batch)
+            yield batch
     except RuntimeError as error:
         if "shared memory" not in str(error) and "Bus error" not in str(error):
             raise
@@ -86,7 +89,7 @@ def ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     """Batches of a loader on a device; on a GPU the next one is copied on a stream of its own while one is used.
 
     Raises:
-        GenviewError: the loader's processes have too little shared memory.
+        GenviewError: as `read`.
     """
     if device.type != "cuda":
         yield from read(batches)

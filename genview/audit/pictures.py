@@ -1,7 +1,7 @@
 """Originals and their views are decoded once, by processes beside the encoders; what is measured of them is kept."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -92,7 +92,7 @@ class _Pictures(Dataset):
         pair = self.pairs[row]
         try:
             pictures = [self.reader.image(*pair.original)]
-        except GenviewError as error:  # an exception from another process would lose its type and message
+        except GenviewError as error:
             return _Unreadable(pair, str(error))
         try:
             pictures += [self.reader.image(*place) for place in pair.views]
@@ -131,13 +131,6 @@ def _collate(items: Sequence[_Decoded | _Unreadable | str]) -> _Batch | str:
     )
 
 
-def _read(batches: Iterable[_Batch | str]) -> Iterator[_Batch]:
-    for batch in batches:
-        if isinstance(batch, str):
-            raise GenviewError(batch)
-        yield batch
-
-
 def measured(
     pairs: Sequence[Pair],
     reader: Reader,
@@ -167,9 +160,7 @@ def measured(
     batches = loading.loader(_Pictures(pairs, reader, transforms, samples, scenes), each, workers, collate_fn=_collate)
     work = [encoder.operations for encoder in encoders.values()]
     peak = next(iter(encoders.values())).peak
-    pixels = usage.reading(
-        loading.ahead(_read(batches), device), None if None in work else sum(filter(None, work)), peak
-    )
+    pixels = usage.reading(loading.ahead(batches, device), None if None in work else sum(filter(None, work)), peak)
     found = []
     for batch in progress.track(pixels, "audit", total=len(batches), unit="batch"):
         for left_out in batch.unreadable:

@@ -1,6 +1,6 @@
 """Preprocessed images of manifest rows in full batches, decoded by processes beside the encoder."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pyarrow as pa
 import torch
@@ -29,8 +29,10 @@ class Images(Dataset):
         try:
             image = self.reader.image(self.paths[row], self.offsets[row], self.lengths[row], least=self.least)
             return self.transform.pixels(image)
-        except GenviewError as error:  # an exception from another process would lose its type and message
-            return f"image {self.keys[row]!r}: {error}"
+        except GenviewError as error:
+            return (
+                f"image {self.keys[row]!r}: {error}; the data have changed since the manifest was made: make it again"
+            )
 
 
 def collate(items: list[Tensor | str]) -> Tensor | str:
@@ -51,15 +53,8 @@ def batches(rows: pa.Table, reader: Reader, encoder: LoadedEncoder, batch_size: 
     if not len(images):
         return
     decoded = loading.loader(images, batch_size, workers, collate_fn=collate)
-    pixels = loading.ahead(_read(decoded), encoder.device)
+    pixels = loading.ahead(decoded, encoder.device)
     yield from usage.reading(pixels, encoder.operations, encoder.peak)
-
-
-def _read(batches: Iterable[Tensor | str]) -> Iterator[Tensor]:
-    for batch in batches:
-        if isinstance(batch, str):
-            raise GenviewError(f"{batch}; the data have changed since the manifest was made: make it again")
-        yield batch
 
 
 def encode_padded(encoder: LoadedEncoder, images: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
